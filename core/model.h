@@ -1,0 +1,114 @@
+/* The model, once: Qwen2.5-VL as a list of op calls over the seam. Training forward, prefill and decode are the same
+ * block code; only where attention finds its keys differs (packed rows, or the paged KV cache).
+ *
+ * Families are fields of model_config, not forks. Parameters are one flat arena; fused matrices (qkv, gate|up) are
+ * stored row-concatenated so that the Hugging Face tensors are row views of them. */
+#ifndef CORE_MODEL_H
+#define CORE_MODEL_H
+
+#include "core/arena.h"
+#include "core/json.h"
+#include "core/vision.h"
+
+typedef struct model_config {
+    int hidden, n_layer, n_head, n_kv, head_dim, intermediate, vocab;
+    int max_position;
+    bool tied;     /* lm_head shares the embedding */
+    bool qkv_bias;
+    float rms_eps;
+    double rope_theta;
+    int mrope_section[3]; /* sum = head_dim/2 */
+    bool has_vision;
+    vision_config vision;
+    int image_token, video_token, vision_start_token, vision_end_token, bos_token, eos_token;
+} model_config;
+
+/* From a Hugging Face config.json (flat, nested text_config, or rope_parameters layout); ST_EINVAL names the key. */
+status model_config_from_json(model_config *out, const json *j);
+/* As a config.json that transformers' Qwen2_5_VLForConditionalGeneration reads (flat layout). */
+void model_config_to_json(const model_config *c, json_out *o);
+status model_config_check(const model_config *c); /* sizes positive, divisible, sections sum */
+
+typedef struct model model;
+
+/* Plans and commits parameters (fp32, zero). for_training adds gradients. Borrows b. */
+status model_create(model **out, backend *b, const model_config *c, bool for_training);
+void model_destroy(model *m);
+const model_config *model_cfg(const model *m);
+backend *model_backend(const model *m);
+tensor model_params(const model *m); /* flat f32[P] */
+tensor model_grads(const model *m);  /* flat f32[P], same order; data NULL unless for_training */
+/* Writes all initial weights: normal(0, std) for matrices with std = 1/sqrt(fan_in) (o/down projections x0.4, merger
+ * output x0.1), embeddings 0.05, norms 1, biases 0; the first query head of each kv group starts as that group's key
+ * head (induction-friendly). Keyed by (seed, tensor name), so independent of order. */
+void model_init(model *m, uint64_t seed);
+
+/* The one enumerator: every Hugging Face tensor by its published name, as row views of weight and gradient (gradient
+ * data NULL when not training), in a fixed order. Stops at the first non-OK status and returns it. matrix: weight decay
+ * applies (2-D and larger weights), not to norms and biases. Tied heads are not listed. hf_shape (ndim <= 5) is the
+ * shape in the file (patch_embed.proj is [d,3,2,14,14]). */
+typedef struct model_tensor {
+    const char *name;
+    tensor w, g;
+    bool matrix;
+    int ndim;
+    int64_t shape[5];
+} model_tensor;
+typedef status model_visit_fn(void *ctx, const model_tensor *t);
+status model_visit(model *m, model_visit_fn *fn, void *ctx);
+int64_t model_param_count(const model *m);
+
+/* Where decode and prefill find keys and values. All pointers borrowed for the call. */
+typedef struct kv_view {
+    tensor *layer;        /* [n_layer] caches, each [n_block, kv_block_floats] */
+    const int32_t *slot;  /* (N) cache slot each new row is written to */
+    const int32_t *table; /* (S, max_block) block ids of each sequence's context, from position 0 */
+    int max_block;
+    const int32_t *ctx;   /* (S) context length including the new rows */
+} kv_view;
+
+/* Packed sequences, host memory, borrowed for the call. */
+typedef struct token_batch {
+    int n_tok, n_seq;
+    const int32_t *ids; /* (N); image pad positions hold image_token and are replaced by visual rows */
+    const int32_t *pos; /* (N,3) from mrope_positions */
+    const int32_t *cu;  /* (S+1) */
+    /* images, each distinct one encoded once; n_img 0: no vision work */
+    int n_img;
+    const int32_t *grid;   /* (n_img,3) patches */
+    const float *patches;  /* (n_patch, patch_dim), merge-block order, normalised */
+    int n_vis;             /* image tokens in ids, <= all of them appear here */
+    const int32_t *vis_tok; /* (n_vis) token index */
+    const int32_t *vis_row; /* (n_vis) row of the encoded images' tokens, several tokens may name one row */
+    const kv_view *kv;     /* NULL: attend inside the packed rows (training) */
+    /* rows whose hidden state the head reads, ascending not required */
+    int n_row;
+    const int32_t *row; /* (R) */
+} token_batch;
+
+typedef struct model_limits { int tok, seq, patch, img, row, max_block; } model_limits;
+
+/* Activations for batches within limits; keep_for_backward keeps what backward needs. Owns an arena. */
+typedef struct model_acts model_acts;
+status model_acts_create(model_acts **out, model *m, const model_limits *lim, bool keep_for_backward);
+void model_acts_destroy(model_acts *a);
+size_t model_acts_bytes(const model_acts *a);
+
+/* Hidden states of batch->row after the final norm: out[R,C], borrowed from a until the next call. CHECKs limits. */
+tensor model_forward(model *m, model_acts *a, const token_batch *x);
+/* Accumulates gradients from dh[R,C] = d loss / d (what model_forward returned for x). Same x as the last forward. */
+void model_backward(model *m, model_acts *a, const token_batch *x, const tensor *dh);
+/* The head's weight [V,C] and its gradient (the embedding's when tied). */
+tensor model_head(const model *m);
+tensor model_head_grad(const model *m);
+tensor model_embedding(const model *m);
+tensor model_embedding_grad(const model *m);
+
+/* The vision tower alone, for the warm-up stage and for inspection: merged rows [n_tok, out_hidden], raster order. */
+tensor model_vision_forward(model *m, model_acts *a, const token_batch *x);
+void model_vision_backward(model *m, model_acts *a, const token_batch *x, const tensor *dout);
+
+/* Multiply-adds x2 of one training step (forward+backward = 3x forward), matmuls and attention only; for MFU. */
+double model_train_flops(const model_config *c, const token_batch *x);
+
+#endif

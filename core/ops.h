@@ -1,0 +1,134 @@
+/* THE SEAM. The consumer (model, rollout, rl) owns this list; kernels/cpu and kernels/cuda implement every line of it.
+ *
+ * Conventions
+ *   - outputs first; `d` = gradient of; `dx` overwrites, `dw` accumulates (so micro-batches chain into one sum)
+ *   - ops are asynchronous on the backend's stream and return nothing; the first failure sticks in
+ *     backend.first_error and `sync` reports it
+ *   - shapes are CHECKed by the op; tensors are contiguous views (core/tensor.h)
+ *   - i32 index tensors and f32 values on the CPU; weights and activations may be bf16 on a GPU
+ *
+ * The bit contract (README, "Same bits"): every output element is a pure function of its own inputs.
+ *   - a dot product is the sequential chain acc = fma(a[k], b[k], acc) for ascending k, starting from +0 (linear_dw:
+ *     from the value already in dw); vector lanes run across outputs, never across k
+ *   - a row reduction (norm, softmax) uses 16 interleaved partial sums, element i into partial i % 16, combined in the
+ *     fixed tree 8+8, 4+4, 2+2, 1+1
+ *   - attention walks keys in blocks of ATTN_BLOCK by absolute position in the sequence with one online softmax;
+ *     contiguous and paged forms give equal bits
+ *   so the result for a row does not depend on batch composition, thread count, tile shape or instruction set.
+ */
+#ifndef CORE_OPS_H
+#define CORE_OPS_H
+
+#include <stdbool.h>
+
+#include "core/status.h"
+#include "core/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    ATTN_BLOCK = 16,   /* keys per online-softmax step, and tokens per KV block */
+    SUMSQ_BLOCK = 4096 /* elements per partial of sumsq_blocks */
+};
+
+/* One attention layer over fused rows [q heads | k heads | v heads], each head head_dim wide. */
+typedef struct attn_shape {
+    int n_head, n_kv, head_dim; /* query head h uses kv head h / (n_head / n_kv) */
+    float scale;                /* on q.k, 1/sqrt(head_dim) */
+    bool causal;                /* by row index inside the segment, never by rotary position */
+} attn_shape;
+
+/* Decoupled weight decay (Loshchilov & Hutter 2019, alg. 2), one step t >= 1. g is used as g * grad_scale. */
+typedef struct adamw_step {
+    float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    int64_t t;
+} adamw_step;
+
+typedef struct backend backend;
+
+/* clang-format off */
+#define OPS(X) \
+    /* y[N,O] = x[N,I] w[O,I]^T + bias[O]; bias may be NULL (added after the chain) */ \
+    X(linear_fwd, (backend *b, tensor *y, const tensor *x, const tensor *w, const tensor *bias)) \
+    /* dx[N,I] = dy[N,O] w[O,I] */ \
+    X(linear_dx, (backend *b, tensor *dx, const tensor *dy, const tensor *w)) \
+    /* dw[O,I] += dy^T x (chain over ascending rows), dbias[O] += column sums of dy (same chain); dbias may be NULL */ \
+    X(linear_dw, (backend *b, tensor *dw, tensor *dbias, const tensor *dy, const tensor *x)) \
+    /* rstd[N] = 1/sqrt(mean(x^2)+eps); y = x rstd w.  w[C] */ \
+    X(rmsnorm_fwd, (backend *b, tensor *y, tensor *rstd, const tensor *x, const tensor *w, float eps)) \
+    /* dw may be NULL (frozen scale) */ \
+    X(rmsnorm_bwd, (backend *b, tensor *dx, tensor *dw, const tensor *dy, const tensor *x, const tensor *w, const tensor *rstd)) \
+    /* y = a + c; y may be a or c */ \
+    X(add, (backend *b, tensor *y, const tensor *a, const tensor *c)) \
+    /* y[N,I] = silu(gu[:, :I]) * gu[:, I:] */ \
+    X(swiglu_fwd, (backend *b, tensor *y, const tensor *gu)) \
+    X(swiglu_bwd, (backend *b, tensor *dgu, const tensor *dy, const tensor *gu)) \
+    /* exact (erf) GELU */ \
+    X(gelu_fwd, (backend *b, tensor *y, const tensor *x)) \
+    X(gelu_bwd, (backend *b, tensor *dx, const tensor *dy, const tensor *x)) \
+    /* cos,sin[N,half] of angle pos[n, axis[j]] * inv_freq[j]; pos[N,A] i32, axis[half] i32 */ \
+    X(rope_table, (backend *b, tensor *cos, tensor *sin, const tensor *pos, const tensor *inv_freq, const tensor *axis)) \
+    /* in place on the first n_head heads of every row of x[N, *]: pairs (j, j+D/2) rotated by the table; inverse: by minus the angle (backward) */ \
+    X(rope_apply, (backend *b, tensor *x, const tensor *cos, const tensor *sin, int n_head, int head_dim, bool inverse)) \
+    /* o[N, n_head*D], lse[N, n_head]; segment s = rows cu[s]..cu[s+1]; cu[S+1] i32 (host memory is read by the CPU) */ \
+    X(attn_fwd, (backend *b, tensor *o, tensor *lse, const tensor *qkv, const tensor *cu, const attn_shape *a)) \
+    X(attn_bwd, (backend *b, tensor *dqkv, const tensor *dout, const tensor *o, const tensor *lse, const tensor *qkv, const tensor *cu, const attn_shape *a)) \
+    /* write k,v of row n into token slot[n] = block*ATTN_BLOCK + offset of one layer's cache kv[n_block, kv_block_floats]; slot<0: skip */ \
+    X(kv_store, (backend *b, tensor *kv, const tensor *qkv, const tensor *slot, const attn_shape *a)) \
+    /* copy whole blocks src[i] -> dst[i] inside one layer's cache */ \
+    X(kv_copy, (backend *b, tensor *kv, const tensor *dst, const tensor *src)) \
+    /* causal attention of new rows against the cache: rows cu[s]..cu[s+1] are the LAST positions of a context of ctx[s] \
+       tokens whose blocks are table[s, 0..]; the rows' own k,v must be stored already. o as in attn_fwd, equal bits */ \
+    X(attn_paged, (backend *b, tensor *o, const tensor *qkv, const tensor *kv, const tensor *table, const tensor *cu, const tensor *ctx, const attn_shape *a)) \
+    /* x[n] = table[ids[n]]; ids[n] < 0 gives a zero row */ \
+    X(embed_fwd, (backend *b, tensor *x, const tensor *table, const tensor *ids)) \
+    /* dtable[ids[n]] += dx[n] for ascending n; ids[n] < 0 is skipped */ \
+    X(embed_bwd, (backend *b, tensor *dtable, const tensor *dx, const tensor *ids)) \
+    X(rows_take, (backend *b, tensor *y, const tensor *x, const tensor *idx))  /* y[i] = x[idx[i]] */ \
+    X(rows_put, (backend *b, tensor *y, const tensor *x, const tensor *idx))   /* y[idx[i]] = x[i], idx distinct */ \
+    X(rows_add, (backend *b, tensor *y, const tensor *x, const tensor *idx))   /* y[idx[i]] += x[i], ascending i */ \
+    X(pool_fwd, (backend *b, tensor *y, const tensor *x, const tensor *cu))    /* y[s] = mean of rows cu[s]..cu[s+1] */ \
+    X(pool_bwd, (backend *b, tensor *dx, const tensor *dy, const tensor *cu)) \
+    /* log-softmax of z = x[R,C] w[V,C]^T * inv_temp with z[ban[v] != 0] = -inf: logp[r] = z[target]-lse, lse[R], \
+       entropy[R] (nats; may be NULL). ban[V] u8 or NULL. The logits are never kept for all rows at once */ \
+    X(logprob_fwd, (backend *b, tensor *logp, tensor *lse, tensor *entropy, const tensor *x, const tensor *w, const tensor *target, const tensor *ban, float inv_temp)) \
+    /* dx[R,C] and dw[V,C] of sum_r dlogp[r]*logp[r] + dent[r]*entropy[r]; dent may be NULL; dw NULL = frozen head */ \
+    X(logprob_bwd, (backend *b, tensor *dx, tensor *dw, const tensor *x, const tensor *w, const tensor *target, const tensor *ban, const tensor *lse, const tensor *entropy, const tensor *dlogp, const tensor *dent, float inv_temp)) \
+    /* Gumbel-max: id[r] = argmax_v z[v] + g(key[r], v), g = -log(-log(u)), u from rng.h; inv_temp 0 = greedy (logp then \
+       at temperature 1). logp[r] has the bits logprob_fwd gives. key[R,4] u32 */ \
+    X(sample, (backend *b, tensor *id, tensor *logp, const tensor *x, const tensor *w, const tensor *ban, const tensor *key, float inv_temp)) \
+    X(adamw, (backend *b, tensor *w, tensor *m, tensor *v, const tensor *g, const adamw_step *s)) \
+    /* out[i] (f64) = sum of squares of block i of SUMSQ_BLOCK elements of x */ \
+    X(sumsq_blocks, (backend *b, tensor *out, const tensor *x)) \
+    X(axpy, (backend *b, tensor *y, float a, const tensor *x))                 /* y = fma(a, x, y) */ \
+    X(fill, (backend *b, tensor *y, float value)) \
+    X(copy, (backend *b, tensor *y, const tensor *x))
+/* clang-format on */
+
+struct backend {
+    const char *name;   /* "cpu" or "cuda:0" */
+    char describe[128]; /* for people: "cpu avx512, 2 threads" */
+    status first_error; /* sticks until sync */
+    void *impl;
+    status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
+    void (*release)(backend *b, void *p);
+    void (*upload)(backend *b, tensor *dst, const void *src);   /* host -> backend, dst's bytes */
+    void (*download)(backend *b, void *dst, const tensor *src); /* backend -> host; waits */
+    /* The memory of weights was rewritten (optimizer, load): derived forms such as packed panels are stale. */
+    void (*params_changed)(backend *b);
+    status (*sync)(backend *b); /* wait; report and clear first_error */
+    void (*close)(backend *b);
+#define OPS_FIELD(name, args) void(*name) args;
+    OPS(OPS_FIELD)
+#undef OPS_FIELD
+};
+
+/* Floats one block of ATTN_BLOCK tokens takes in one layer's cache (keys and values). */
+static inline int64_t kv_block_floats(const attn_shape *a) { return 2 * (int64_t)ATTN_BLOCK * a->n_kv * a->head_dim; }
+
+#ifdef __cplusplus
+}
+#endif
+#endif

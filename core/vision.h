@@ -1,0 +1,36 @@
+/* The vision tower of Qwen2.5-VL: patch embedding, blocks with windowed or full attention and 2-D rotary, 2x2 merger.
+ * Used through core/model.h; this header is the part that model.c, tests and planners share. */
+#ifndef CORE_VISION_H
+#define CORE_VISION_H
+
+#include <stdint.h>
+
+#include "core/ops.h"
+
+enum { VISION_MAX_BLOCKS = 64 };
+
+typedef struct vision_config {
+    int depth, hidden, intermediate, n_head;
+    int patch, temporal_patch, merge, in_channels; /* 14, 2, 2, 3 */
+    int window;         /* pixels, 112; visual tokens per window side = window / merge / patch */
+    int out_hidden;     /* the text model's hidden size */
+    int tokens_per_second;
+    int n_full, full_blocks[VISION_MAX_BLOCKS]; /* block indices with full attention; the others are windowed */
+} vision_config;
+
+static inline int vision_patch_dim(const vision_config *v)
+{
+    return v->in_channels * v->temporal_patch * v->patch * v->patch;
+}
+
+/* Index work for a list of images, pure host code (qwen_vl_spec 3.2-3.4).
+ * grid[n_img][3] in patches (t,h,w), h and w multiples of merge. n_tok = sum t*(h/m)*(w/m), n_patch = n_tok*m*m.
+ *   window_index[n_tok]     permutation: permuted visual token j is original token window_index[j]
+ *   pos[n_patch][2]         (row, col) of each patch in PERMUTED order
+ *   cu_window[*n_window+1]  segment boundaries in patches (capacity n_tok+1), in permuted order
+ *   cu_full[*n_full+1]      one segment per frame of each image (capacity sum t + 1) */
+void vision_index(const vision_config *v, const int32_t *grid, int n_img, int32_t *window_index, int32_t *pos,
+                  int32_t *cu_window, int *n_window, int32_t *cu_full, int *n_full);
+int vision_tokens(const vision_config *v, const int32_t *grid, int n_img);
+
+#endif

@@ -1,0 +1,58 @@
+/* The one renderer and the one parser of conversations: SFT data, rollouts, evaluation and export share them.
+ *
+ * ChatML: <|im_start|>role\n ... <|im_end|>\n. The model writes
+ *     <think>...</think> then either  <code>\n```python\n...\n```\n</code>   or   <answer>...</answer>
+ * and tool output comes back in a user turn as <tool_response>...</tool_response> (text and images).
+ * The loss mask is 1 on what the policy wrote, its <|im_end|> included, by construction and not by searching text. */
+#ifndef DATA_CHAT_H
+#define DATA_CHAT_H
+
+#include "core/mrope.h"
+#include "data/image.h"
+#include "data/sample.h"
+#include "data/tokenizer.h"
+
+/* Rendered tokens that grow turn by turn; plain data, owned by the holder. */
+typedef struct chat_seq {
+    ids id;
+    uint8_t *mask;      /* (id.n) 1 = loss */
+    mrope_image *image; /* runs of image tokens, in order */
+    int n_image, mask_cap, image_cap;
+} chat_seq;
+void chat_seq_free(chat_seq *s);
+
+typedef struct chat {
+    const tokenizer *tok; /* borrowed */
+    int im_start, im_end, vision_start, vision_end, image_pad, endoftext; /* ids; -1 when the vocabulary lacks them */
+    int merge;
+    char *default_system; /* emitted when the first message isn't a system one; NULL: none (the demo) */
+} chat;
+/* Looks the ids up. ST_EINVAL if a needed one is missing. */
+status chat_init(chat *c, const tokenizer *tok, int merge, const char *default_system);
+
+/* Appends a whole message. grids: (w/o merge) patch grids of ALL images of the sample, indexed by part.image. Text of user and
+ * tool messages is encoded as plain text (special look-alikes neutralised); assistant text is parsed for added tokens,
+ * so that SFT targets are the ids the policy would sample. Tool messages render as a user turn. */
+status chat_append_message(const chat *c, chat_seq *s, const message *m, const int32_t (*grids)[3]);
+/* <|im_start|>assistant\n, mask 0. */
+status chat_append_generation_prompt(const chat *c, chat_seq *s);
+/* Ids the policy sampled, mask 1, kept as they are; if they don't end in im_end (cut), im_end is added with mask 0;
+ * then "\n" with mask 0. */
+status chat_append_sampled(const chat *c, chat_seq *s, const int32_t *id, int n);
+/* A tool result as a user turn: text (plain) then the images. n images with their grids. */
+status chat_append_tool(const chat *c, chat_seq *s, const char *text, const int32_t (*grids)[3], int n_image);
+/* Ids that sampling must never produce: ban[vocab] u8, 1 = banned (im_start, vision and image pads, tool_response tags,
+ * endoftext, rows without a string). */
+void chat_ban(const chat *c, int vocab, uint8_t *ban);
+
+/* What one assistant turn says. Offsets into text; -1 when absent. */
+typedef struct chat_turn {
+    int think_n;              /* number of complete <think>...</think>, -1 if tags don't pair */
+    int code_at, code_len;    /* the first python fence inside <code>...</code> */
+    int answer_at, answer_len;
+    int n_code, n_answer;     /* complete blocks of each */
+    bool code_open;           /* <code> without a complete block */
+} chat_turn;
+void chat_parse_turn(const char *text, size_t n, chat_turn *out);
+
+#endif
