@@ -22,14 +22,13 @@ status fail_at(status code, const char *file, int line, const char *fmt, ...)
 
 status fail_within(status code, const char *fmt, ...)
 {
-    char text[sizeof message];
+    char context[512], text[sizeof message + sizeof context];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(context, sizeof context, fmt, ap);
     va_end(ap);
-    if (n < 0) n = 0;
-    if ((size_t)n < sizeof text) snprintf(text + n, sizeof text - (size_t)n, ": %s", message);
-    memcpy(message, text, sizeof message);
+    snprintf(text, sizeof text, "%s: %s", context, message);
+    memcpy(message, text, sizeof message - 1);
     return code;
 }
 
