@@ -22,7 +22,7 @@ status fail_at(status code, const char *file, int line, const char *fmt, ...)
 
 status fail_within(status code, const char *fmt, ...)
 {
-    char context[512], text[sizeof message + sizeof context];
+    char context[512], text[sizeof message + sizeof context + 4];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(context, sizeof context, fmt, ap);
