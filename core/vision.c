@@ -1,0 +1,49 @@
+#include "core/vision.h"
+
+static int smaller(int a, int b) { return a < b ? a : b; }
+
+int vision_tokens(const vision_config *v, const int32_t *grid, int n_img)
+{
+    int n = 0;
+    for (int i = 0; i < n_img; i++) n += grid[3 * i] * (grid[3 * i + 1] / v->merge) * (grid[3 * i + 2] / v->merge);
+    return n;
+}
+
+/* Patches of the merged token at (row y, column x) in merge-block order: (0,0) (0,1) (1,0) (1,1) for merge 2. */
+static int32_t *token_patches(int32_t *pos, int merge, int y, int x)
+{
+    for (int iy = 0; iy < merge; iy++)
+        for (int ix = 0; ix < merge; ix++) {
+            *pos++ = y * merge + iy;
+            *pos++ = x * merge + ix;
+        }
+    return pos;
+}
+
+void vision_index(const vision_config *v, const int32_t *grid, int n_img, int32_t *window_index, int32_t *pos,
+                  int32_t *cu_window, int *n_window, int32_t *cu_full, int *n_full)
+{
+    int side = v->window / v->merge / v->patch; /* merged tokens per window side */
+    int unit = v->merge * v->merge;             /* patches per merged token */
+    int token = 0, base = 0, nw = 0, nf = 0;
+    CHECK(side > 0);
+    cu_window[0] = cu_full[0] = 0;
+    for (int i = 0; i < n_img; i++, grid += 3) {
+        int rows = grid[1] / v->merge, cols = grid[2] / v->merge;
+        CHECK(grid[0] > 0 && rows > 0 && cols > 0 && grid[1] % v->merge == 0 && grid[2] % v->merge == 0);
+        for (int frame = 0; frame < grid[0]; frame++, base += rows * cols) {
+            for (int wy = 0; wy < rows; wy += side)
+                for (int wx = 0; wx < cols; wx += side) {
+                    for (int y = wy; y < smaller(wy + side, rows); y++)
+                        for (int x = wx; x < smaller(wx + side, cols); x++) {
+                            window_index[token++] = base + y * cols + x;
+                            pos = token_patches(pos, v->merge, y, x);
+                        }
+                    cu_window[++nw] = token * unit;
+                }
+            cu_full[++nf] = token * unit;
+        }
+    }
+    *n_window = nw;
+    *n_full = nf;
+}
