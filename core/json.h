@@ -13,7 +13,8 @@ typedef enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_AR
 
 typedef struct json json; /* a node; owned by its document */
 
-/* Parses text[0..len). what names it in errors ("a.jsonl:12"): "a.jsonl:12:34: expected ':'". Root owns everything. */
+/* Parses text[0..len). what names it in errors: "config.json:3:17: expected ':'"; when it ends in a line number itself
+ * ("a.jsonl:12") that is where counting starts: "a.jsonl:12:34: expected ':'". Root owns everything. */
 status json_parse(json **root, const char *text, size_t len, const char *what);
 status json_read_file(json **root, const char *path, size_t max_bytes);
 void json_free(json *root); /* NULL is legal; only for roots */
@@ -32,11 +33,20 @@ bool json_bool(const json *j);              /* false if no bool */
 status json_need_str(const json *j, const char *key, const char **out);
 status json_need_int(const json *j, const char *key, int64_t min, int64_t max, int64_t *out);
 status json_need_num(const json *j, const char *key, double *out);
-/* Line and column (1-based) where the node starts, for messages. */
+/* Line and column (1-based, in bytes) of the text where the node starts, for messages. */
 void json_place(const json *j, int *line, int *col);
 
+/* Bytes of the UTF-8 character at p[0..n), 0 if it is none (RFC 3629: no overlong forms, no surrogates, <= U+10FFFF). */
+size_t json_utf8_len(const char *p, size_t n);
+
 /* Writer into a growing buffer. Misuse (value without key, unbalanced end) is a CHECK. */
-typedef struct json_out { char *text; size_t len, cap; int depth; uint64_t first; bool keyed; bool pretty; } json_out;
+typedef struct json_out {
+    char *text; /* NUL-terminated once anything was written */
+    size_t len, cap;
+    int depth;
+    uint64_t first, object; /* bit per depth: nothing written yet; is an object */
+    bool keyed, pretty;
+} json_out;
 void json_begin(json_out *o, bool pretty); /* zero-initialises */
 void json_open(json_out *o, char bracket); /* '{' or '[' */
 void json_close(json_out *o, char bracket); /* '}' or ']' */
