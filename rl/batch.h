@@ -23,7 +23,8 @@ typedef struct batch batch; /* owns the host arrays of one micro-batch */
 status batch_create(batch **out, const model_config *c, const image_processor *ip, const model_limits *lim);
 void batch_destroy(batch *b);
 /* Packs sequences from seq[*at..n) while they fit, advances *at. ST_EINVAL when a single one exceeds the limits (says
- * which limit and its config key). A target at position t is predicted by the hidden state of row t-1. */
+ * which limit and its config key). A target at position t is predicted by the hidden state of row t-1; tokens from the
+ * last target on are dropped, a sequence without targets takes no room. May give an empty batch (n_row 0). */
 status batch_pack(batch *b, const batch_seq *seq, int n, int *at);
 const token_batch *batch_tokens(const batch *b);
 /* (R) in row order: target id, old log-prob, advantage, weight, and which sequence it belongs to (index into seq). */
@@ -31,5 +32,6 @@ const int32_t *batch_target(const batch *b);
 const float *batch_old(const batch *b);
 const float *batch_adv(const batch *b);
 const double *batch_weight(const batch *b);
+const int *batch_seq_of(const batch *b);
 
 #endif

@@ -13,11 +13,12 @@
 typedef struct optim_opts {
     double lr, beta1, beta2, eps, weight_decay, clip_norm; /* clip_norm 0 = off */
     int64_t grad_shards;
-    int schedule;         /* constant, linear, cosine */
+    int schedule;         /* 0 constant, 1 linear, 2 cosine: from lr after the warm-up to min_lr at the end */
     int64_t warmup_steps;
     double min_lr;        /* share of lr at the end, e.g. 0.1 */
 } optim_opts;
-extern const cfg_field optim_fields[];
+/* Sections optim_warmup, optim_sft, optim_rl: the same keys, each stage's own defaults. */
+extern const cfg_field optim_warmup_fields[], optim_sft_fields[], optim_rl_fields[];
 
 /* Learning rate of step (0-based) of total. */
 double optim_lr(const optim_opts *o, int64_t step, int64_t total);
