@@ -3,6 +3,8 @@
 #ifndef DATA_SYNTH_H
 #define DATA_SYNTH_H
 
+#include <stdbool.h>
+
 #include "core/rng.h"
 #include "data/image.h"
 
@@ -36,9 +38,21 @@ typedef enum synth_kind {
     SYNTH_LABELS    /* picture + attribute words: the vision warm-up */
 } synth_kind;
 
-/* mix[SYNTH_CATEGORY_COUNT] relative weights. Writes dir/data.jsonl and dir/img/. Streams of different (seed, split)
- * never share a scene key. tile_scale as in synth_draw. */
-typedef struct synth_opts { synth_kind kind; int64_t n; uint64_t seed; const char *split; const float *mix; int tile_scale; bool progress; } synth_opts;
+/* Writes dir/data.jsonl and dir/img/NAME.png (named by content, so rows and splits share files). Streams of different
+ * (seed, split) never share a scene key; kinds of equal (seed, split) and mix show the same scenes. Category counts follow
+ * the mix to within one row. */
+typedef struct synth_opts {
+    synth_kind kind;
+    int64_t n;
+    uint64_t seed;
+    const char *split;
+    const float *mix;  /* [SYNTH_CATEGORY_COUNT] relative weights; NULL: the kind's own. Must be NULL for SYNTH_LABELS */
+    int tile_scale;    /* as in synth_draw; 0 for SYNTH_LABELS, which shows sizes of its own */
+    double describe;   /* share of "Describe." rows in SYNTH_SFT and SYNTH_DIRECT; SYNTH_DESCRIBE is usual */
+    int threads;       /* 0: every CPU; the result doesn't depend on it */
+    bool progress;
+} synth_opts;
+#define SYNTH_DESCRIBE 0.06
 status synth_write(const char *dir, const synth_opts *o);
 const char *synth_category_name(synth_category c);
 
