@@ -215,7 +215,7 @@ status synth_row_write(synth_row *row, const synth_scene *s, const synth_ask *as
     }
     json_close(o, ']');
     if (ask->kind != SYNTH_LABELS) {
-        put_pair(o, "answer", answer);
+        put_pair(o, "answer", answer + (answer[0] == ' '));
         put_pair(o, "verifier", "exact");
     }
     put_pair(o, "category", ask->describe ? "describe" : synth_category_name(s->category));
