@@ -55,6 +55,8 @@ status image_decode_jpeg(image *out, const uint8_t *bytes, size_t n, const char 
     status st;
     if (tjDecompressHeader3(tj, bytes, n, &w, &h, &subsampling, &space) != 0 && !harmless(tj)) {
         st = FAIL(ST_EINVAL, "%s: damaged JPEG: %s", what, tjGetErrorStr2(tj));
+    } else if (w < 1 || h < 1) {
+        st = FAIL(ST_EINVAL, "%s: damaged JPEG: no picture in it", what);
     } else {
         st = image_alloc(&im, w, h, what);
         if (st == ST_OK) st = decompress(tj, &im, bytes, n, space == TJCS_CMYK || space == TJCS_YCCK, what);

@@ -1,0 +1,426 @@
+/* Images against Pillow (golden hashes always, Pillow itself when Debian's python3 has it), and damaged input. */
+#include "data/image.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/clock.h"
+#include "core/rng.h"
+
+#define OK(call)                                                                                                       \
+    do {                                                                                                               \
+        if ((call) != ST_OK) fail_msg("%s: %s", #call, fail_message());                                                \
+    } while (0)
+#define REFUSED(call, text)                                                                                            \
+    do {                                                                                                               \
+        assert_int_equal(call, ST_EINVAL);                                                                             \
+        if (!strstr(fail_message(), text)) fail_msg("message '%s' lacks '%s'", fail_message(), text);                  \
+    } while (0)
+
+/* SHA-256 (FIPS 180-4), first 8 bytes as hex: the golden values are of this form. */
+static void sha256_prefix(const uint8_t *data, size_t n, char hex[17])
+{
+    static const uint32_t k[64] = {
+        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
+        0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
+        0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
+        0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
+        0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
+        0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+    uint32_t s[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    size_t padded = (n + 9 + 63) / 64 * 64;
+    uint8_t *m = calloc(1, padded);
+    memcpy(m, data, n);
+    m[n] = 0x80;
+    for (int i = 0; i < 8; i++) m[padded - 1 - (size_t)i] = (uint8_t)((uint64_t)n * 8 >> (8 * i));
+    for (size_t at = 0; at < padded; at += 64) {
+        uint32_t w[64], v[8];
+        for (int i = 0; i < 16; i++) {
+            const uint8_t *b = m + at + 4 * (size_t)i;
+            w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+        }
+#define ROR(x, r) ((x) >> (r) | (x) << (32 - (r)))
+        for (int i = 16; i < 64; i++)
+            w[i] = w[i - 16] + (ROR(w[i - 15], 7) ^ ROR(w[i - 15], 18) ^ w[i - 15] >> 3) + w[i - 7] +
+                   (ROR(w[i - 2], 17) ^ ROR(w[i - 2], 19) ^ w[i - 2] >> 10);
+        memcpy(v, s, sizeof v);
+        for (int i = 0; i < 64; i++) {
+            uint32_t t1 = v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^ ROR(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + w[i];
+            uint32_t t2 = (ROR(v[0], 2) ^ ROR(v[0], 13) ^ ROR(v[0], 22)) + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+            memmove(v + 1, v, 7 * sizeof *v);
+            v[4] += t1;
+            v[0] = t1 + t2;
+        }
+#undef ROR
+        for (int i = 0; i < 8; i++) s[i] += v[i];
+    }
+    free(m);
+    snprintf(hex, 17, "%08x%08x", s[0], s[1]);
+}
+
+static image pattern(int w, int h)
+{
+    image im = {.w = w, .h = h, .rgb = malloc((size_t)w * (size_t)h * 3)};
+    for (uint32_t y = 0; y < (uint32_t)h; y++)
+        for (uint32_t x = 0; x < (uint32_t)w; x++)
+            for (uint32_t c = 0; c < 3; c++)
+                im.rgb[(y * (uint32_t)w + x) * 3 + c] = (uint8_t)((7 * x * x + 13 * y * y + 3 * x * y + 53 * c) >> 2);
+    return im;
+}
+
+static image noise(int w, int h, int colours, uint64_t seed)
+{
+    image im = {.w = w, .h = h, .rgb = malloc((size_t)w * (size_t)h * 3)};
+    rng r = {rng_make_key(seed, RNG_TEST, 0, 0, 0, 0), 0};
+    for (int i = 0; i < w * h; i++) {
+        uint32_t v = rng_next_below(&r, (uint32_t)colours);
+        im.rgb[3 * i] = (uint8_t)(v * 37);
+        im.rgb[3 * i + 1] = (uint8_t)(v >> 3);
+        im.rgb[3 * i + 2] = (uint8_t)(255 - v);
+    }
+    return im;
+}
+
+static void test_bicubic_golden(void **state)
+{
+    (void)state;
+    static const struct { int w, h, to_w, to_h; const char *in, *out; } cases[] = {
+        {10, 7, 6, 9, "db292dc4b904de6f", "cc50544c8c65e694"},
+        {50, 50, 56, 56, "a38e7294f3cd3d4c", "669b2bea2ebb7e61"},
+        {640, 480, 644, 476, "30cff5db92d5a69c", "63d27dc10908ce53"},
+        {1920, 1080, 1288, 728, "e1afc7620e1f1128", "82bc2a8944ad2443"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        image in = pattern(cases[i].w, cases[i].h), out = {0};
+        char hex[17];
+        sha256_prefix(in.rgb, (size_t)in.w * (size_t)in.h * 3, hex);
+        assert_string_equal(hex, cases[i].in);
+        OK(image_resize(&out, &in, cases[i].to_w, cases[i].to_h, RESAMPLE_BICUBIC));
+        sha256_prefix(out.rgb, (size_t)out.w * (size_t)out.h * 3, hex);
+        assert_string_equal(hex, cases[i].out);
+        image_free(&in);
+        image_free(&out);
+    }
+}
+
+static void test_smart_resize(void **state)
+{
+    (void)state;
+    static const int cases[][6] = {/* h, w, then 2.5 h, w, then 3 h, w */
+                                   {480, 640, 476, 644, 480, 640},   {1080, 1920, 1092, 1932, 1088, 1920},
+                                   {42, 42, 56, 56, 256, 256},       {70, 70, 56, 56, 256, 256},
+                                   {98, 126, 112, 112, 256, 320},    {14, 100, 28, 168, 96, 704},
+                                   {4000, 6000, 2912, 4368, 3328, 4992}};
+    image_processor p, q;
+    image_processor_default(&p);
+    q = p;
+    q.patch = 16;
+    q.min_pixels = 65536;
+    q.max_pixels = 16777216;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int w, h;
+        OK(image_smart_resize(&p, cases[i][1], cases[i][0], &w, &h));
+        assert_int_equal(h, cases[i][2]);
+        assert_int_equal(w, cases[i][3]);
+        OK(image_smart_resize(&q, cases[i][1], cases[i][0], &w, &h));
+        assert_int_equal(h, cases[i][4]);
+        assert_int_equal(w, cases[i][5]);
+    }
+    int w, h;
+    REFUSED(image_smart_resize(&p, 20000, 10, &w, &h), "aspect ratio");
+    REFUSED(image_smart_resize(&p, 1, 201, &w, &h), "aspect ratio");
+    OK(image_smart_resize(&p, 1, 200, &w, &h));
+    OK(image_smart_resize(&p, 1, 1, &w, &h));
+    assert_int_equal(w * h, 56 * 56);
+    p.min_pixels = p.max_pixels = 7056; /* the demo: every square is 84x84 */
+    OK(image_smart_resize(&p, 672, 672, &w, &h));
+    assert_true(w == 84 && h == 84);
+    OK(image_smart_resize(&p, 7, 7, &w, &h));
+    assert_true(w == 84 && h == 84);
+}
+
+static void test_patches(void **state)
+{
+    (void)state;
+    image_processor p;
+    image_processor_default(&p);
+    image im = {.w = 56, .h = 56, .rgb = malloc(56 * 56 * 3)};
+    for (int y = 0; y < 56; y++)
+        for (int x = 0; x < 56; x++) {
+            uint8_t *px = im.rgb + (y * 56 + x) * 3;
+            px[0] = (uint8_t)((y / 14) * 16 + x / 14); /* red names the patch */
+            px[1] = (uint8_t)(y % 14 * 14 + x % 14);   /* green the place in it */
+            px[2] = (uint8_t)(x == 0 ? 0 : x == 1 ? 128 : 255);
+        }
+    static const int order[16] = {0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15};
+    float *out = malloc(16 * 1176 * sizeof *out);
+    int32_t grid[3];
+    image_patches(out, grid, &im, &p);
+    assert_true(grid[0] == 1 && grid[1] == 4 && grid[2] == 4 && image_grid_tokens(grid, 2) == 4);
+    for (int k = 0; k < 16; k++)
+        for (int c = 0; c < 3; c++)
+            for (int t = 0; t < 2; t++)
+                for (int y = 0; y < 14; y++)
+                    for (int x = 0; x < 14; x++) {
+                        float got = out[k * 1176 + ((c * 2 + t) * 14 + y) * 14 + x];
+                        int gy = order[k] / 4 * 14 + y, gx = order[k] % 4 * 14 + x;
+                        uint8_t v = im.rgb[(gy * 56 + gx) * 3 + c];
+                        assert_true(got == ((float)((double)v * (1.0 / 255.0)) - p.mean[c]) / p.std[c]);
+                    }
+    /* numpy's float32 results for bytes 0, 128, 255. */
+    static const float blue[3] = {-1.4802198f, 0.33994877f, 2.145897f};
+    for (int i = 0; i < 3; i++) assert_true(out[4 * 196 + i] == blue[i]);
+    image white = {.w = 28, .h = 28, .rgb = malloc(28 * 28 * 3)};
+    static const float want[3][3] = {{-1.7922626f, -1.7520971f, -1.4802198f}, {0.076336145f, 0.16889732f, 0.33994877f},
+                                     {1.9303361f, 2.0748837f, 2.145897f}};
+    static const int bytes[3] = {0, 128, 255};
+    for (int i = 0; i < 3; i++) {
+        memset(white.rgb, bytes[i], 28 * 28 * 3);
+        image_patches(out, grid, &white, &p);
+        for (int c = 0; c < 3; c++) assert_true(out[c * 392] == want[i][c]);
+    }
+    free(out);
+    image_free(&white);
+    image_free(&im);
+}
+
+static void test_processor_json(void **state)
+{
+    (void)state;
+    image_processor p, q;
+    image_processor_default(&p);
+    p.min_pixels = p.max_pixels = 7056;
+    p.filter = RESAMPLE_BOX;
+    json_out o;
+    json_begin(&o, true);
+    image_processor_to_json(&p, &o);
+    json *j;
+    OK(json_parse(&j, o.text, o.len, "written"));
+    OK(image_processor_from_json(&q, j));
+    assert_true(q.min_pixels == 7056 && q.max_pixels == 7056 && q.patch == 14 && q.temporal_patch == 2 && q.merge == 2);
+    assert_true(q.filter == RESAMPLE_BOX && !memcmp(q.mean, p.mean, sizeof q.mean) && !memcmp(q.std, p.std, sizeof q.std));
+    assert_true(image_processor_hash(&p) == image_processor_hash(&q));
+    q.filter = RESAMPLE_BICUBIC;
+    assert_true(image_processor_hash(&p) != image_processor_hash(&q));
+    json_free(j);
+    json_end(&o);
+    static const struct { const char *text, *error; int64_t min, max; int patch; } cases[] = {
+        {"{}", NULL, 3136, 1003520, 14},
+        {"{\"size\":{\"shortest_edge\":65536,\"longest_edge\":16777216},\"patch_size\":16}", NULL, 65536, 16777216, 16},
+        {"{\"size\":{\"shortest_edge\":1,\"longest_edge\":2},\"min_pixels\":3136,\"max_pixels\":null}", "above", 0, 0, 0},
+        {"{\"image_processor\":{\"min_pixels\":10000},\"x\":1}", NULL, 10000, 1003520, 14},
+        {"{\"resample\":1}", "resample 1", 0, 0, 0},
+        {"{\"resample\":9}", "resample", 0, 0, 0},
+        {"{\"image_mean\":[1,2]}", "image_mean", 0, 0, 0},
+        {"{\"image_std\":[1,2,0]}", "image_std[2]", 0, 0, 0},
+        {"{\"do_resize\":false}", "do_resize", 0, 0, 0},
+        {"{\"rescale_factor\":1}", "rescale_factor", 0, 0, 0},
+        {"{\"data_format\":\"channels_last\"}", "data_format", 0, 0, 0},
+        {"{\"image_processor_type\":\"CLIPImageProcessor\"}", "CLIPImageProcessor", 0, 0, 0},
+        {"{\"patch_size\":0}", "patch_size", 0, 0, 0},
+        {"[]", "object", 0, 0, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        OK(json_parse(&j, cases[i].text, strlen(cases[i].text), "case"));
+        if (cases[i].error) {
+            REFUSED(image_processor_from_json(&q, j), cases[i].error);
+        } else {
+            OK(image_processor_from_json(&q, j));
+            assert_true(q.min_pixels == cases[i].min && q.max_pixels == cases[i].max && q.patch == cases[i].patch);
+        }
+        json_free(j);
+    }
+}
+
+static void assert_same(const image *a, const image *b)
+{
+    assert_int_equal(a->w, b->w);
+    assert_int_equal(a->h, b->h);
+    assert_memory_equal(a->rgb, b->rgb, (size_t)a->w * (size_t)a->h * 3);
+}
+
+#ifdef HAVE_PNG
+static void test_png_round_trip(void **state)
+{
+    (void)state;
+    static const int colours[] = {1, 2, 3, 4, 5, 16, 17, 200, 256, 5000};
+    for (size_t i = 0; i < sizeof colours / sizeof *colours; i++)
+        for (int fast = 0; fast < 2; fast++)
+            for (int w = 1; w < 40; w += 6) {
+                image im = noise(w, 23, colours[i], i), back = {0};
+                uint8_t *png;
+                size_t n;
+                OK(image_encode_png(&im, fast, &png, &n));
+                OK(image_decode(&back, png, n, "round trip"));
+                assert_same(&im, &back);
+                free(png);
+                image_free(&im);
+                image_free(&back);
+            }
+}
+
+/* Every truncation and a flipped bit anywhere must be refused (the CRC sees it) and must not crash. */
+static void test_png_damage(void **state)
+{
+    (void)state;
+    image im = noise(40, 30, 300, 1), back = {0};
+    uint8_t *png;
+    size_t n;
+    OK(image_encode_png(&im, 0, &png, &n));
+    for (size_t cut = 0; cut < n; cut++) assert_int_equal(image_decode(&back, png, cut, "cut.png"), ST_EINVAL);
+    assert_non_null(strstr(fail_message(), "cut.png: damaged PNG"));
+    for (size_t at = 0; at < n; at++) {
+        png[at] ^= 1 << (at & 7);
+        assert_int_equal(image_decode(&back, png, n, "flipped.png"), ST_EINVAL);
+        png[at] ^= 1 << (at & 7);
+    }
+    assert_null(back.rgb);
+    free(png);
+    image_free(&im);
+    /* A header that promises 2^31-1 pixels a side: refused before anything is allocated. */
+    static const uint8_t huge[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7f, 0xff, 0xff, 0xff,
+                                   0x7f, 0xff, 0xff, 0xff, 8, 2, 0, 0, 0, 0, 0, 0, 0};
+    assert_int_equal(image_decode(&back, huge, sizeof huge, "huge.png"), ST_EINVAL);
+}
+
+static void test_png_speed(void **state)
+{
+    (void)state;
+    image im = {.w = 672, .h = 672, .rgb = malloc(672 * 672 * 3)};
+    memset(im.rgb, 40, 672 * 672 * 3);
+    for (int i = 0; i < 60; i++)
+        for (int y = 0; y < 50; y++) memset(im.rgb + ((i * 97 % 600 + y) * 672 + i * 131 % 600) * 3, i * 4, 150);
+    uint8_t *png = NULL;
+    size_t n = 0;
+    double encode = 1e9, decode = 1e9, view = 1e9;
+    for (int i = 0; i < 10; i++) {
+        image back = {0}, small = {0};
+        double t0 = clock_now();
+        OK(image_encode_png(&im, 1, &png, &n));
+        double t1 = clock_now();
+        OK(image_decode(&back, png, n, "card"));
+        double t2 = clock_now();
+        OK(image_resize(&small, &back, 84, 84, RESAMPLE_BOX));
+        double t3 = clock_now();
+        if (t1 - t0 < encode) encode = t1 - t0;
+        if (t2 - t1 < decode) decode = t2 - t1;
+        if (t3 - t2 < view) view = t3 - t2;
+        assert_same(&im, &back);
+        image_free(&back);
+        image_free(&small);
+        free(png);
+    }
+    printf("672x672: encode %.2f ms (%zu bytes), decode %.2f ms, box to 84x84 %.2f ms\n", encode * 1e3, n, decode * 1e3, view * 1e3);
+    image_free(&im);
+}
+#endif
+
+static void test_not_an_image(void **state)
+{
+    (void)state;
+    image im = {0};
+    REFUSED(image_decode(&im, "", 0, "none.png"), "none.png: empty");
+    REFUSED(image_decode(&im, "GIF89a..", 8, "a.gif"), "GIF");
+    REFUSED(image_decode(&im, "RIFF\0\0\0\0WEBPVP8 ", 16, "a.webp"), "WebP");
+    REFUSED(image_decode(&im, "hello", 5, "a.txt"), "unknown data");
+#ifdef HAVE_JPEG
+    REFUSED(image_decode(&im, "\xff\xd8\xff\xe0", 4, "a.jpg"), "a.jpg: damaged JPEG");
+#endif
+    assert_int_equal(image_read_file(&im, "/nonexistent/a.png"), ST_EIO);
+    assert_int_equal(image_read_file(&im, "/"), ST_EIO);
+    image one = pattern(1, 1), out = {0};
+    assert_int_equal(image_resize(&out, &one, 5, 5, RESAMPLE_LANCZOS), ST_EUNAVAIL);
+    OK(image_resize(&out, &one, 5, 7, RESAMPLE_BICUBIC));
+    for (int i = 0; i < 35; i++) assert_memory_equal(out.rgb + 3 * i, one.rgb, 3);
+    image_free(&one);
+    image_free(&out);
+}
+
+static void read_exact(FILE *f, void *to, size_t n) { assert_int_equal(fread(to, 1, n, f), n); }
+
+static void check_decode(FILE *f, int at)
+{
+    uint32_t v[4];
+    read_exact(f, v, sizeof v);
+    uint8_t *data = malloc(v[2]), *rgb = malloc(v[3]);
+    read_exact(f, data, v[2]);
+    read_exact(f, rgb, v[3]);
+    image im = {0}, cut = {0};
+    status st = image_decode(&im, data, v[2], "case");
+    if (st == ST_OK) {
+        assert_true(im.w == (int)v[0] && im.h == (int)v[1]);
+        if (memcmp(im.rgb, rgb, v[3])) fail_msg("case %d: pixels differ from Pillow's", at);
+        for (size_t n = v[2] / 2; n < v[2] - 2; n += v[2] / 7 + 1) /* a JPEG may lose its last two bytes unharmed */
+            assert_int_equal(image_decode(&cut, data, n, "cut"), ST_EINVAL);
+    } else if (st != ST_EUNAVAIL) {
+        fail_msg("case %d: %s", at, fail_message());
+    }
+    image_free(&im);
+    free(data);
+    free(rgb);
+}
+
+static void check_resize(FILE *f, int at)
+{
+    uint32_t v[5];
+    read_exact(f, v, sizeof v);
+    size_t n_in = (size_t)v[1] * v[2] * 3, n_out = (size_t)v[3] * v[4] * 3;
+    image in = {.w = (int)v[1], .h = (int)v[2], .rgb = malloc(n_in)}, out = {0};
+    uint8_t *want = malloc(n_out);
+    read_exact(f, in.rgb, n_in);
+    read_exact(f, want, n_out);
+    OK(image_resize(&out, &in, (int)v[3], (int)v[4], (resample)v[0]));
+    if (memcmp(out.rgb, want, n_out))
+        fail_msg("case %d: filter %u, %ux%u to %ux%u differs from Pillow", at, v[0], v[1], v[2], v[3], v[4]);
+    free(want);
+    image_free(&in);
+    image_free(&out);
+}
+
+static void test_against_pillow(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/test_image_XXXXXX", cmd[600];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    snprintf(cmd, sizeof cmd, "/usr/bin/python3 -W ignore '%s/tests/image_cases.py' '%s' 2>/dev/null", SOURCE_DIR, path);
+    int rc = system(cmd);
+    if (rc == -1 || !WIFEXITED(rc) || WEXITSTATUS(rc) == 77 || WEXITSTATUS(rc) == 127) {
+        unlink(path);
+        printf("SKIP: /usr/bin/python3 has no Pillow and numpy to compare with\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(rc), 0);
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    int n[2] = {0, 0};
+    for (int kind; (kind = fgetc(f)) > 0;) {
+        assert_in_range(kind, 1, 2);
+        if (kind == 1) check_decode(f, n[0]++);
+        else check_resize(f, n[1]++);
+    }
+    fclose(f);
+    unlink(path);
+    printf("Pillow: %d decodes, %d resizes equal\n", n[0], n[1]);
+    assert_true(n[0] > 300 && n[1] > 400);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize), cmocka_unit_test(test_patches),
+        cmocka_unit_test(test_processor_json), cmocka_unit_test(test_not_an_image),
+#ifdef HAVE_PNG
+        cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage), cmocka_unit_test(test_png_speed),
+#endif
+        cmocka_unit_test(test_against_pillow)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
