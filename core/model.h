@@ -48,7 +48,7 @@ void model_init(model *m, uint64_t seed);
  * applies (2-D and larger weights), not to norms and biases. Tied heads are not listed. hf_shape (ndim <= 5) is the
  * shape in the file (patch_embed.proj is [d,3,2,14,14]). */
 typedef struct model_tensor {
-    const char *name;
+    const char *name; /* lives as long as the model */
     tensor w, g;
     bool matrix;
     int ndim;

@@ -47,3 +47,28 @@ void vision_index(const vision_config *v, const int32_t *grid, int n_img, int32_
     *n_window = nw;
     *n_full = nf;
 }
+
+/* Sum over the windows of one frame of (patches in the window)^2: rows and columns separate. */
+static double window_pairs(const vision_config *v, int rows, int cols)
+{
+    int side = v->window / v->merge / v->patch;
+    double by_row = 0, by_col = 0, unit = v->merge * v->merge;
+    for (int y = 0; y < rows; y += side) by_row += (double)smaller(side, rows - y) * smaller(side, rows - y);
+    for (int x = 0; x < cols; x += side) by_col += (double)smaller(side, cols - x) * smaller(side, cols - x);
+    return by_row * by_col * unit * unit;
+}
+
+double vision_mul_adds(const vision_config *v, const int32_t *grid, int n_img)
+{
+    double d = v->hidden, M = d * v->merge * v->merge, sum = 0;
+    int n_full = 0;
+    for (int l = 0; l < v->depth; l++) n_full += vision_full_block(v, l);
+    for (int i = 0; i < n_img; i++, grid += 3) {
+        double P = (double)grid[0] * grid[1] * grid[2], frame = (double)grid[1] * grid[2];
+        sum += P * (vision_patch_dim(v) * d + v->depth * (4 * d * d + 3 * d * v->intermediate));
+        sum += P / (v->merge * v->merge) * (M * M + M * v->out_hidden);
+        sum += 2 * d * grid[0] * (n_full * frame * frame +
+                                  (v->depth - n_full) * window_pairs(v, grid[1] / v->merge, grid[2] / v->merge));
+    }
+    return sum;
+}

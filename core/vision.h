@@ -23,6 +23,13 @@ static inline int vision_patch_dim(const vision_config *v)
     return v->in_channels * v->temporal_patch * v->patch * v->patch;
 }
 
+static inline bool vision_full_block(const vision_config *v, int l)
+{
+    for (int i = 0; i < v->n_full; i++)
+        if (v->full_blocks[i] == l) return true;
+    return false;
+}
+
 /* Index work for a list of images, pure host code (qwen_vl_spec 3.2-3.4).
  * grid[n_img][3] in patches (t,h,w), h and w multiples of merge. n_tok = sum t*(h/m)*(w/m), n_patch = n_tok*m*m.
  *   window_index[n_tok]     permutation: permuted visual token j is original token window_index[j]
@@ -32,5 +39,7 @@ static inline int vision_patch_dim(const vision_config *v)
 void vision_index(const vision_config *v, const int32_t *grid, int n_img, int32_t *window_index, int32_t *pos,
                   int32_t *cu_window, int *n_window, int32_t *cu_full, int *n_full);
 int vision_tokens(const vision_config *v, const int32_t *grid, int n_img);
+/* Multiply-adds of one forward of the tower: matmuls and attention inside windows or frames. */
+double vision_mul_adds(const vision_config *v, const int32_t *grid, int n_img);
 
 #endif

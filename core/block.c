@@ -1,0 +1,109 @@
+#include "core/block.h"
+
+/* A bias that the family has, or NULL. */
+static const tensor *bias(const tensor *t) { return t->data ? t : NULL; }
+static tensor *dbias(tensor *t) { return t->data ? t : NULL; }
+
+void block_plan_params(arena *a, block_params *p, const block_shape *s)
+{
+    int C = s->width, I = s->inner, H = block_heads(s), Q = block_qkv(s);
+    arena_add_1d(a, &p->norm1, DT_F32, C);
+    arena_add_2d(a, &p->qkv_w, DT_F32, Q, C);
+    if (s->qkv_bias) arena_add_1d(a, &p->qkv_b, DT_F32, Q);
+    arena_add_2d(a, &p->o_w, DT_F32, C, H);
+    if (s->mlp_bias) arena_add_1d(a, &p->o_b, DT_F32, C);
+    arena_add_1d(a, &p->norm2, DT_F32, C);
+    arena_add_2d(a, &p->gu_w, DT_F32, 2 * I, C);
+    if (s->mlp_bias) arena_add_1d(a, &p->gu_b, DT_F32, 2 * I);
+    arena_add_2d(a, &p->down_w, DT_F32, C, I);
+    if (s->mlp_bias) arena_add_1d(a, &p->down_b, DT_F32, C);
+}
+
+void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows)
+{
+    arena_add_2d(a, &t->x, DT_F32, rows, s->width);
+    arena_add_2d(a, &t->n1, DT_F32, rows, s->width);
+    arena_add_1d(a, &t->r1, DT_F32, rows);
+    arena_add_2d(a, &t->qkv, DT_F32, rows, block_qkv(s));
+    arena_add_2d(a, &t->o, DT_F32, rows, block_heads(s));
+    arena_add_2d(a, &t->lse, DT_F32, rows, s->attn.n_head);
+    arena_add_2d(a, &t->m, DT_F32, rows, s->width);
+    arena_add_2d(a, &t->n2, DT_F32, rows, s->width);
+    arena_add_1d(a, &t->r2, DT_F32, rows);
+    arena_add_2d(a, &t->gu, DT_F32, rows, 2 * s->inner);
+    arena_add_2d(a, &t->act, DT_F32, rows, s->inner);
+}
+
+void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows, bool backward)
+{
+    int64_t back = backward ? rows : 0;
+    arena_add_2d(a, &w->t, DT_F32, rows, s->width);
+    arena_add_2d(a, &w->dn, DT_F32, back, s->width);
+    arena_add_2d(a, &w->do_, DT_F32, back, block_heads(s));
+    arena_add_2d(a, &w->dqkv, DT_F32, back, block_qkv(s));
+    arena_add_2d(a, &w->dgu, DT_F32, back, 2 * s->inner);
+    arena_add_2d(a, &w->dact, DT_F32, back, s->inner);
+}
+
+block_acts block_acts_rows(const block_acts *t, int64_t n)
+{
+    return (block_acts){.x = tensor_rows(&t->x, 0, n), .n1 = tensor_rows(&t->n1, 0, n), .r1 = tensor_rows(&t->r1, 0, n),
+                        .qkv = tensor_rows(&t->qkv, 0, n), .o = tensor_rows(&t->o, 0, n),
+                        .lse = tensor_rows(&t->lse, 0, n), .m = tensor_rows(&t->m, 0, n),
+                        .n2 = tensor_rows(&t->n2, 0, n), .r2 = tensor_rows(&t->r2, 0, n),
+                        .gu = tensor_rows(&t->gu, 0, n), .act = tensor_rows(&t->act, 0, n)};
+}
+
+block_work block_work_rows(const block_work *w, int64_t n)
+{
+    int64_t back = w->dn.dim[0] ? n : 0;
+    return (block_work){.t = tensor_rows(&w->t, 0, n), .dn = tensor_rows(&w->dn, 0, back),
+                        .do_ = tensor_rows(&w->do_, 0, back), .dqkv = tensor_rows(&w->dqkv, 0, back),
+                        .dgu = tensor_rows(&w->dgu, 0, back), .dact = tensor_rows(&w->dact, 0, back)};
+}
+
+void block_forward(backend *b, tensor *y, block_acts *t, block_work *w, const block_params *p, const block_shape *s,
+                   const block_ctx *c)
+{
+    const attn_shape *a = &s->attn;
+    b->rmsnorm_fwd(b, &t->n1, &t->r1, &t->x, &p->norm1, s->eps);
+    b->linear_fwd(b, &t->qkv, &t->n1, &p->qkv_w, bias(&p->qkv_b));
+    b->rope_apply(b, &t->qkv, &c->cos, &c->sin, a->n_head + a->n_kv, a->head_dim, false); /* q and k heads */
+    if (c->kv) {
+        tensor kv = *c->kv;
+        b->kv_store(b, &kv, &t->qkv, &c->slot, a);
+        b->attn_paged(b, &t->o, &t->qkv, &kv, &c->table, &c->cu, &c->ctx, a);
+    } else {
+        b->attn_fwd(b, &t->o, &t->lse, &t->qkv, &c->cu, a);
+    }
+    b->linear_fwd(b, &w->t, &t->o, &p->o_w, bias(&p->o_b));
+    b->add(b, &t->m, &t->x, &w->t);
+
+    b->rmsnorm_fwd(b, &t->n2, &t->r2, &t->m, &p->norm2, s->eps);
+    b->linear_fwd(b, &t->gu, &t->n2, &p->gu_w, bias(&p->gu_b));
+    b->swiglu_fwd(b, &t->act, &t->gu);
+    b->linear_fwd(b, &w->t, &t->act, &p->down_w, bias(&p->down_b));
+    b->add(b, y, &t->m, &w->t);
+}
+
+void block_backward(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
+                    const block_shape *s, const block_ctx *c)
+{
+    const attn_shape *a = &s->attn;
+    b->linear_dw(b, &g->down_w, dbias(&g->down_b), dx, &t->act);
+    b->linear_dx(b, &w->dact, dx, &p->down_w);
+    b->swiglu_bwd(b, &w->dgu, &w->dact, &t->gu);
+    b->linear_dw(b, &g->gu_w, dbias(&g->gu_b), &w->dgu, &t->n2);
+    b->linear_dx(b, &w->dn, &w->dgu, &p->gu_w);
+    b->rmsnorm_bwd(b, &w->t, &g->norm2, &w->dn, &t->m, &p->norm2, &t->r2);
+    b->add(b, dx, dx, &w->t); /* both paths into m */
+
+    b->linear_dw(b, &g->o_w, dbias(&g->o_b), dx, &t->o);
+    b->linear_dx(b, &w->do_, dx, &p->o_w);
+    b->attn_bwd(b, &w->dqkv, &w->do_, &t->o, &t->lse, &t->qkv, &c->cu, a);
+    b->rope_apply(b, &w->dqkv, &c->cos, &c->sin, a->n_head + a->n_kv, a->head_dim, true);
+    b->linear_dw(b, &g->qkv_w, dbias(&g->qkv_b), &w->dqkv, &t->n1);
+    b->linear_dx(b, &w->dn, &w->dqkv, &p->qkv_w);
+    b->rmsnorm_bwd(b, &w->t, &g->norm1, &w->dn, &t->x, &p->norm1, &t->r1);
+    b->add(b, dx, dx, &w->t); /* both paths into x */
+}

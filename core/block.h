@@ -1,0 +1,73 @@
+/* One pre-norm transformer block. The decoder and the vision tower use the same one, in training, prefill and decode:
+ *
+ *     m = x + attention(rmsnorm(x)) Wo^T + bo
+ *     y = m + swiglu(rmsnorm(m) Wgu^T + bgu) Wdown^T + bdown
+ *
+ * Private to core: model.c, model_pass.c and tower.c. */
+#ifndef CORE_BLOCK_H
+#define CORE_BLOCK_H
+
+#include <math.h>
+
+#include "core/arena.h"
+
+typedef struct block_shape {
+    int width, inner;       /* C, I */
+    bool qkv_bias, mlp_bias; /* mlp_bias: also on the attention's output projection */
+    float eps;
+    attn_shape attn;
+} block_shape;
+
+static inline float attn_scale(int head_dim) { return (float)(1.0 / sqrt(head_dim)); }
+static inline int block_qkv(const block_shape *s) { return (s->attn.n_head + 2 * s->attn.n_kv) * s->attn.head_dim; }
+static inline int block_heads(const block_shape *s) { return s->attn.n_head * s->attn.head_dim; }
+
+/* Weights, or their gradients. A bias the family lacks has NULL data. H = n_head D, Q = (n_head + 2 n_kv) D. */
+typedef struct block_params {
+    tensor norm1;        /* [C] */
+    tensor qkv_w, qkv_b; /* [Q,C] rows q then k then v, [Q] */
+    tensor o_w, o_b;     /* [C,H], [C] */
+    tensor norm2;        /* [C] */
+    tensor gu_w, gu_b;   /* [2I,C] rows gate then up, [2I] */
+    tensor down_w, down_b; /* [C,I], [C] */
+} block_params;
+
+/* What one block computes; everything backward reads is here. */
+typedef struct block_acts {
+    tensor x, n1, r1;    /* [N,C] input, [N,C] normed, [N] 1/rms */
+    tensor qkv, o, lse;  /* [N,Q] rotated, [N,H], [N,n_head] */
+    tensor m, n2, r2;    /* [N,C] after attention, [N,C], [N] */
+    tensor gu, act;      /* [N,2I], [N,I] */
+} block_acts;
+
+/* Memory one block uses and the next one reuses. */
+typedef struct block_work {
+    tensor t;         /* [N,C] a branch's output, before it joins the stream; backward: its gradient */
+    tensor dn, do_;   /* [N,C], [N,H] */
+    tensor dqkv;      /* [N,Q] */
+    tensor dgu, dact; /* [N,2I], [N,I] */
+} block_work;
+
+/* Who attends to whom: segments of packed rows, or the paged cache of one layer. */
+typedef struct block_ctx {
+    tensor cos, sin;            /* [N,D/2] */
+    tensor cu;                  /* [S+1] */
+    const tensor *kv;           /* this layer's cache, NULL: inside the packed rows */
+    tensor slot, table, ctx;    /* paged only */
+} block_ctx;
+
+void block_plan_params(arena *a, block_params *p, const block_shape *s);
+void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows);
+void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows, bool backward);
+/* The first `rows` rows of each. */
+block_acts block_acts_rows(const block_acts *t, int64_t rows);
+block_work block_work_rows(const block_work *w, int64_t rows);
+
+/* y[N,C] from t->x. y may be t->x's memory when nothing is kept for backward, and then t->m too. */
+void block_forward(backend *b, tensor *y, block_acts *t, block_work *w, const block_params *p, const block_shape *s,
+                   const block_ctx *c);
+/* dx[N,C]: gradient of y on entry, of t->x on return. g accumulates. */
+void block_backward(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
+                    const block_shape *s, const block_ctx *c);
+
+#endif

@@ -1,0 +1,331 @@
+#include "core/model.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/model_parts.h"
+#include "core/mrope.h"
+#include "core/rng.h"
+
+/* ---- parameters ---- */
+
+static block_shape decoder_shape(const model_config *c)
+{
+    return (block_shape){.width = c->hidden, .inner = c->intermediate, .qkv_bias = c->qkv_bias, .mlp_bias = false,
+                         .eps = c->rms_eps,
+                         .attn = {.n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->head_dim,
+                                  .scale = attn_scale(c->head_dim), .causal = true}};
+}
+
+static status alloc_params(param_set *p, const model_config *c)
+{
+    p->layer = calloc((size_t)c->n_layer, sizeof *p->layer);
+    if (!p->layer) return FAIL(ST_ENOMEM, "out of memory for %d layers", c->n_layer);
+    return c->has_vision ? tower_alloc_params(&p->tower, &c->vision) : ST_OK;
+}
+
+static status commit_params(arena **out, param_set *p, backend *b, const model_config *c, const block_shape *s,
+                            const char *name)
+{
+    TRY(alloc_params(p, c));
+    TRY(arena_create_flat(out, b, name));
+    arena_add_2d(*out, &p->embed, DT_F32, c->vocab, c->hidden);
+    for (int l = 0; l < c->n_layer; l++) block_plan_params(*out, &p->layer[l], s);
+    arena_add_1d(*out, &p->norm, DT_F32, c->hidden);
+    if (!c->tied) arena_add_2d(*out, &p->head, DT_F32, c->vocab, c->hidden);
+    if (c->has_vision) tower_plan_params(*out, &p->tower, &c->vision);
+    return arena_commit(*out);
+}
+
+static void free_params(param_set *p)
+{
+    free(p->layer);
+    free(p->tower.block);
+}
+
+/* Rotary constants. Text: one axis per frequency from the sections. Vision: the first half of the frequencies turns
+ * with the row, the second half, the same frequencies again, with the column. */
+static status commit_constants(model *m)
+{
+    const model_config *c = &m->cfg;
+    int half = c->head_dim / 2, vhalf = c->has_vision ? c->vision.hidden / c->vision.n_head / 2 : 0;
+    TRY(arena_create(&m->constants, m->b, "rotary constants"));
+    arena_add_1d(m->constants, &m->freq, DT_F32, half);
+    arena_add_1d(m->constants, &m->axis, DT_I32, half);
+    arena_add_1d(m->constants, &m->vfreq, DT_F32, vhalf);
+    arena_add_1d(m->constants, &m->vaxis, DT_I32, vhalf);
+    TRY(arena_commit(m->constants));
+
+    int n = half > vhalf ? half : vhalf;
+    float *freq = malloc((size_t)n * sizeof *freq);
+    int32_t *axis = malloc((size_t)n * sizeof *axis);
+    if (!freq || !axis) {
+        free(freq);
+        free(axis);
+        return FAIL(ST_ENOMEM, "out of memory for rotary constants");
+    }
+    rope_inv_freq(freq, c->head_dim, c->rope_theta);
+    mrope_axes(axis, half, c->mrope_section);
+    m->b->upload(m->b, &m->freq, freq);
+    m->b->upload(m->b, &m->axis, axis);
+    if (c->has_vision) {
+        rope_inv_freq(freq, vhalf, 1e4);
+        memcpy(freq + vhalf / 2, freq, (size_t)(vhalf / 2) * sizeof *freq);
+        for (int j = 0; j < vhalf; j++) axis[j] = j >= vhalf / 2;
+        m->b->upload(m->b, &m->vfreq, freq);
+        m->b->upload(m->b, &m->vaxis, axis);
+    }
+    free(freq);
+    free(axis);
+    return ST_OK;
+}
+
+/* ---- Hugging Face names ---- */
+
+/* Rows [first, first+n) of a parameter and its gradient under a name. */
+static status list_rows(model *m, const tensor *w, const tensor *g, int64_t first, int64_t n, const char *fmt, ...)
+    __attribute__((format(printf, 6, 7)));
+static status list_rows(model *m, const tensor *w, const tensor *g, int64_t first, int64_t n, const char *fmt, ...)
+{
+    model_tensor *t = &m->list[m->n_list];
+    char name[128];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    *t = (model_tensor){.name = strdup(name), .w = tensor_rows(w, first, n), .matrix = w->ndim > 1, .ndim = w->ndim};
+    if (m->grads) t->g = tensor_rows(g, first, n);
+    memcpy(t->shape, t->w.dim, sizeof t->w.dim);
+    m->n_list++;
+    return t->name ? ST_OK : FAIL(ST_ENOMEM, "out of memory for tensor names");
+}
+
+#define LIST(field, ...) TRY(list_rows(m, &w->field, &g->field, 0, w->field.dim[0], __VA_ARGS__))
+#define LIST_PART(field, first, n, ...) TRY(list_rows(m, &w->field, &g->field, first, n, __VA_ARGS__))
+
+static status list_layer(model *m, int l)
+{
+    const block_params *w = &m->w.layer[l], *g = m->grads ? &m->g.layer[l] : w;
+    const attn_shape *a = &m->shape.attn;
+    int q = a->n_head * a->head_dim, kv = a->n_kv * a->head_dim, I = m->shape.inner;
+    LIST(norm1, "model.layers.%d.input_layernorm.weight", l);
+    LIST_PART(qkv_w, 0, q, "model.layers.%d.self_attn.q_proj.weight", l);
+    LIST_PART(qkv_w, q, kv, "model.layers.%d.self_attn.k_proj.weight", l);
+    LIST_PART(qkv_w, q + kv, kv, "model.layers.%d.self_attn.v_proj.weight", l);
+    if (m->shape.qkv_bias) {
+        LIST_PART(qkv_b, 0, q, "model.layers.%d.self_attn.q_proj.bias", l);
+        LIST_PART(qkv_b, q, kv, "model.layers.%d.self_attn.k_proj.bias", l);
+        LIST_PART(qkv_b, q + kv, kv, "model.layers.%d.self_attn.v_proj.bias", l);
+    }
+    LIST(o_w, "model.layers.%d.self_attn.o_proj.weight", l);
+    LIST(norm2, "model.layers.%d.post_attention_layernorm.weight", l);
+    LIST_PART(gu_w, 0, I, "model.layers.%d.mlp.gate_proj.weight", l);
+    LIST_PART(gu_w, I, I, "model.layers.%d.mlp.up_proj.weight", l);
+    LIST(down_w, "model.layers.%d.mlp.down_proj.weight", l);
+    return ST_OK;
+}
+
+static status list_vision_block(model *m, int l)
+{
+    const block_params *w = &m->w.tower.block[l], *g = m->grads ? &m->g.tower.block[l] : w;
+    int I = m->cfg.vision.intermediate;
+    LIST(norm1, "visual.blocks.%d.norm1.weight", l);
+    LIST(qkv_w, "visual.blocks.%d.attn.qkv.weight", l);
+    LIST(qkv_b, "visual.blocks.%d.attn.qkv.bias", l);
+    LIST(o_w, "visual.blocks.%d.attn.proj.weight", l);
+    LIST(o_b, "visual.blocks.%d.attn.proj.bias", l);
+    LIST(norm2, "visual.blocks.%d.norm2.weight", l);
+    LIST_PART(gu_w, 0, I, "visual.blocks.%d.mlp.gate_proj.weight", l);
+    LIST_PART(gu_w, I, I, "visual.blocks.%d.mlp.up_proj.weight", l);
+    LIST_PART(gu_b, 0, I, "visual.blocks.%d.mlp.gate_proj.bias", l);
+    LIST_PART(gu_b, I, I, "visual.blocks.%d.mlp.up_proj.bias", l);
+    LIST(down_w, "visual.blocks.%d.mlp.down_proj.weight", l);
+    LIST(down_b, "visual.blocks.%d.mlp.down_proj.bias", l);
+    return ST_OK;
+}
+
+static status list_tower(model *m)
+{
+    const tower_params *w = &m->w.tower, *g = m->grads ? &m->g.tower : w;
+    const vision_config *v = &m->cfg.vision;
+    LIST(patch_w, "visual.patch_embed.proj.weight");
+    model_tensor *conv = &m->list[m->n_list - 1];
+    conv->ndim = 5;
+    memcpy(conv->shape, (int64_t[]){v->hidden, v->in_channels, v->temporal_patch, v->patch, v->patch}, sizeof conv->shape);
+    for (int l = 0; l < v->depth; l++) TRY(list_vision_block(m, l));
+    LIST(ln_q, "visual.merger.ln_q.weight");
+    LIST(fc1_w, "visual.merger.mlp.0.weight");
+    LIST(fc1_b, "visual.merger.mlp.0.bias");
+    LIST(fc2_w, "visual.merger.mlp.2.weight");
+    LIST(fc2_b, "visual.merger.mlp.2.bias");
+    return ST_OK;
+}
+
+static status list_all(model *m)
+{
+    const model_config *c = &m->cfg;
+    const param_set *w = &m->w, *g = m->grads ? &m->g : w;
+    int most = 3 + 12 * c->n_layer + (c->has_vision ? 6 + 12 * c->vision.depth : 0);
+    m->list = calloc((size_t)most, sizeof *m->list);
+    if (!m->list) return FAIL(ST_ENOMEM, "out of memory for tensor names");
+    LIST(embed, "model.embed_tokens.weight");
+    for (int l = 0; l < c->n_layer; l++) TRY(list_layer(m, l));
+    LIST(norm, "model.norm.weight");
+    if (!c->tied) LIST(head, "lm_head.weight");
+    if (c->has_vision) TRY(list_tower(m));
+    CHECK(m->n_list <= most);
+    return ST_OK;
+}
+
+/* ---- the handle ---- */
+
+static status create(model *m, bool for_training)
+{
+    TRY(model_config_check(&m->cfg));
+    m->shape = decoder_shape(&m->cfg);
+    TRY(commit_params(&m->weights, &m->w, m->b, &m->cfg, &m->shape, "weights"));
+    if (for_training) TRY(commit_params(&m->grads, &m->g, m->b, &m->cfg, &m->shape, "gradients"));
+    TRY(commit_constants(m));
+    return list_all(m);
+}
+
+status model_create(model **out, backend *b, const model_config *c, bool for_training)
+{
+    model *m = calloc(1, sizeof *m);
+    if (!m) return FAIL(ST_ENOMEM, "out of memory");
+    m->b = b;
+    m->cfg = *c;
+    status st = create(m, for_training);
+    if (st != ST_OK) {
+        model_destroy(m);
+        return st;
+    }
+    *out = m;
+    return ST_OK;
+}
+
+void model_destroy(model *m)
+{
+    if (!m) return;
+    for (int i = 0; i < m->n_list; i++) free((char *)m->list[i].name);
+    free(m->list);
+    arena_destroy(m->constants);
+    arena_destroy(m->grads);
+    arena_destroy(m->weights);
+    free_params(&m->w);
+    free_params(&m->g);
+    free(m);
+}
+
+const model_config *model_cfg(const model *m) { return &m->cfg; }
+backend *model_backend(const model *m) { return m->b; }
+tensor model_params(const model *m) { return arena_flat(m->weights); }
+tensor model_head(const model *m) { return m->cfg.tied ? m->w.embed : m->w.head; }
+tensor model_head_grad(const model *m) { return m->cfg.tied ? m->g.embed : m->g.head; }
+tensor model_embedding(const model *m) { return m->w.embed; }
+tensor model_embedding_grad(const model *m) { return m->g.embed; }
+
+tensor model_grads(const model *m)
+{
+    return m->grads ? arena_flat(m->grads) : tensor_1d(NULL, DT_F32, model_param_count(m));
+}
+
+int64_t model_param_count(const model *m)
+{
+    tensor all = model_params(m);
+    return tensor_count(&all);
+}
+
+status model_visit(model *m, model_visit_fn *fn, void *ctx)
+{
+    for (int i = 0; i < m->n_list; i++) TRY(fn(ctx, &m->list[i]));
+    return ST_OK;
+}
+
+/* ---- initial weights ---- */
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+static rng_key name_key(uint64_t seed, const char *name)
+{
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *name; name++) hash = (hash ^ (unsigned char)*name) * 0x100000001b3u;
+    return rng_make_key(seed, RNG_INIT, hash, 0, 0, 0);
+}
+
+static float init_std(const model_tensor *t)
+{
+    if (ends_with(t->name, "embed_tokens.weight")) return 0.05f;
+    float std = 1.0f / sqrtf((float)t->w.dim[1]);
+    if (ends_with(t->name, "o_proj.weight") || ends_with(t->name, "attn.proj.weight") ||
+        ends_with(t->name, "down_proj.weight"))
+        return 0.4f * std; /* branches start small beside the residual stream */
+    return ends_with(t->name, "merger.mlp.2.weight") ? 0.1f * std : std;
+}
+
+typedef struct init_ctx {
+    backend *b;
+    uint64_t seed;
+    attn_shape attn;
+} init_ctx;
+
+/* Element i of a query projection that starts as its group's key head is that key head's element. */
+static bool copies_key(const attn_shape *a, int64_t i, int64_t cols, int64_t *key_i)
+{
+    int64_t head_size = (int64_t)a->head_dim * cols, head = i / head_size;
+    int group = a->n_head / a->n_kv;
+    *key_i = head / group * head_size + i % head_size;
+    return head % group == 0;
+}
+
+static status init_tensor(void *ctx, const model_tensor *t)
+{
+    const init_ctx *c = ctx;
+    bool norm = !t->matrix && !ends_with(t->name, ".bias"), query = ends_with(t->name, "q_proj.weight");
+    float value[4096], std = t->matrix ? init_std(t) : 0;
+    char key_name[128];
+    snprintf(key_name, sizeof key_name, "%s", t->name);
+    if (query) *strstr(key_name, "q_proj") = 'k';
+    rng_key own = name_key(c->seed, t->name), key = name_key(c->seed, key_name);
+    int64_t count = tensor_count(&t->w), k;
+    for (int64_t at = 0; at < count; at += 4096) {
+        int64_t n = count - at < 4096 ? count - at : 4096;
+        for (int64_t i = at; i < at + n; i++)
+            if (!t->matrix) value[i - at] = norm ? 1.0f : 0.0f;
+            else if (query && copies_key(&c->attn, i, t->w.dim[1], &k))
+                value[i - at] = std * rng_normal(key, (uint64_t)k);
+            else value[i - at] = std * rng_normal(own, (uint64_t)i);
+        tensor piece = tensor_1d((char *)t->w.data + at * (int64_t)sizeof *value, DT_F32, n);
+        c->b->upload(c->b, &piece, value);
+    }
+    return ST_OK;
+}
+
+void model_init(model *m, uint64_t seed)
+{
+    init_ctx c = {.b = m->b, .seed = seed, .attn = m->shape.attn};
+    status st = model_visit(m, init_tensor, &c);
+    CHECK(st == ST_OK);
+    m->b->params_changed(m->b);
+}
+
+/* ---- work of a step ---- */
+
+double model_train_flops(const model_config *c, const token_batch *x)
+{
+    double C = c->hidden, N = x->n_tok, kv = 2.0 * c->n_kv * c->head_dim, q = (double)c->n_head * c->head_dim;
+    double mul_add = N * c->n_layer * (C * (q + kv) + q * C + 3.0 * C * c->intermediate) + (double)x->n_row * C * c->vocab;
+    for (int s = 0; s < x->n_seq; s++) {
+        double n = x->cu[s + 1] - x->cu[s];
+        mul_add += c->n_layer * 2 * q * n * (n + 1) / 2; /* q.k and p.v over the causal triangle */
+    }
+    if (x->n_img) mul_add += vision_mul_adds(&c->vision, x->grid, x->n_img);
+    return 3 * 2 * mul_add;
+}

@@ -1,0 +1,236 @@
+/* Forward and backward of the whole model. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/model_parts.h"
+
+struct model_acts {
+    model *m; /* borrowed */
+    arena *arena;
+    model_limits lim;
+    bool keep;
+    /* the batch on the backend */
+    tensor ids;              /* [N], -1 where an image row goes */
+    tensor pos, cos, sin;    /* [N,3], [N,D/2] */
+    tensor cu;               /* [S+1] */
+    tensor slot, table, ctx; /* [N], [S,max_block], [S] */
+    tensor row;              /* [R] */
+    tensor vis_tok, vis_row; /* [n_vis] */
+    int32_t *host_ids;
+    /* activations */
+    block_acts *layer; /* (L); one for all layers unless keep */
+    block_work work;
+    tensor y;             /* [N,C] after the last layer */
+    tensor vis;           /* [n_vis,C] image rows in token order */
+    tensor last, rstd, h; /* [R,C] asked-for rows, [R], [R,C] normed */
+    tensor dx;            /* [N,C] */
+    tensor dlast, dfeat;  /* [R,C], [T,C] */
+    tower_acts tower;
+};
+
+static tensor rows(const tensor *t, int64_t n) { return tensor_rows(t, 0, n); }
+
+static void plan(model_acts *a, const model_config *c, const block_shape *s)
+{
+    arena *p = a->arena;
+    const model_limits *lim = &a->lim;
+    int64_t N = lim->tok, R = lim->row, S = lim->seq, C = c->hidden, half = c->head_dim / 2, back = a->keep ? 1 : 0;
+    int64_t vis = c->has_vision ? N : 0;
+    arena_add_1d(p, &a->ids, DT_I32, N);
+    arena_add_2d(p, &a->pos, DT_I32, N, 3);
+    arena_add_2d(p, &a->cos, DT_F32, N, half);
+    arena_add_2d(p, &a->sin, DT_F32, N, half);
+    arena_add_1d(p, &a->cu, DT_I32, S + 1);
+    arena_add_1d(p, &a->slot, DT_I32, lim->max_block ? N : 0);
+    arena_add_2d(p, &a->table, DT_I32, S, lim->max_block);
+    arena_add_1d(p, &a->ctx, DT_I32, lim->max_block ? S : 0);
+    arena_add_1d(p, &a->row, DT_I32, R);
+    arena_add_1d(p, &a->vis_tok, DT_I32, vis);
+    arena_add_1d(p, &a->vis_row, DT_I32, vis);
+    for (int l = 0; l < (a->keep ? c->n_layer : 1); l++) block_plan_acts(p, &a->layer[l], s, N);
+    block_plan_work(p, &a->work, s, N, a->keep);
+    arena_add_2d(p, &a->y, DT_F32, N, C);
+    arena_add_2d(p, &a->vis, DT_F32, vis, C);
+    arena_add_2d(p, &a->last, DT_F32, R, C);
+    arena_add_1d(p, &a->rstd, DT_F32, R);
+    arena_add_2d(p, &a->h, DT_F32, R, C);
+    arena_add_2d(p, &a->dx, DT_F32, back * N, C);
+    arena_add_2d(p, &a->dlast, DT_F32, back * R, C);
+}
+
+static status create(model_acts *a)
+{
+    const model_config *c = &a->m->cfg;
+    int n_layer = a->keep ? c->n_layer : 1;
+    a->layer = calloc((size_t)n_layer, sizeof *a->layer);
+    a->host_ids = malloc((size_t)a->lim.tok * sizeof *a->host_ids);
+    if (!a->layer || !a->host_ids) return FAIL(ST_ENOMEM, "out of memory for activations of %d tokens", a->lim.tok);
+    TRY(arena_create(&a->arena, a->m->b, a->keep ? "training activations" : "inference activations"));
+    plan(a, c, &a->m->shape);
+    if (c->has_vision && a->lim.patch > 0) {
+        int64_t unit = (int64_t)c->vision.merge * c->vision.merge;
+        TRY(tower_plan_acts(a->arena, &a->tower, &c->vision, a->lim.patch, a->keep));
+        arena_add_2d(a->arena, &a->dfeat, DT_F32, a->keep ? a->lim.patch / unit : 0, c->hidden);
+    }
+    return arena_commit(a->arena);
+}
+
+status model_acts_create(model_acts **out, model *m, const model_limits *lim, bool keep_for_backward)
+{
+    CHECK(lim->tok > 0 && lim->seq > 0 && lim->row > 0 && lim->patch >= 0 && lim->img >= 0 && lim->max_block >= 0);
+    CHECK(!keep_for_backward || m->grads);
+    model_acts *a = calloc(1, sizeof *a);
+    if (!a) return FAIL(ST_ENOMEM, "out of memory");
+    a->m = m;
+    a->lim = *lim;
+    a->keep = keep_for_backward;
+    status st = create(a);
+    if (st != ST_OK) {
+        model_acts_destroy(a);
+        return st;
+    }
+    *out = a;
+    return ST_OK;
+}
+
+void model_acts_destroy(model_acts *a)
+{
+    if (!a) return;
+    tower_acts_free(&a->tower);
+    arena_destroy(a->arena);
+    free(a->layer);
+    free(a->host_ids);
+    free(a);
+}
+
+size_t model_acts_bytes(const model_acts *a) { return arena_bytes(a->arena); }
+
+/* The batch's numbers are inside the limits and its indices inside its rows. */
+static void check_batch(const model_acts *a, const token_batch *x)
+{
+    const model_limits *lim = &a->lim;
+    CHECK(x->n_tok > 0 && x->n_tok <= lim->tok && x->n_seq > 0 && x->n_seq <= lim->seq && x->n_row <= lim->row);
+    CHECK(x->cu[0] == 0 && x->cu[x->n_seq] == x->n_tok && x->n_img <= lim->img);
+    CHECK(!x->kv || (!a->keep && x->kv->max_block <= lim->max_block));
+    CHECK(x->n_vis == 0 || (x->n_img > 0 && x->n_vis <= x->n_tok));
+    int n_feat = x->n_img ? vision_tokens(&a->m->cfg.vision, x->grid, x->n_img) : 0;
+    for (int i = 0; i < x->n_vis; i++) {
+        CHECK(x->vis_tok[i] >= 0 && x->vis_tok[i] < x->n_tok && x->ids[x->vis_tok[i]] == a->m->cfg.image_token);
+        CHECK(x->vis_row[i] >= 0 && x->vis_row[i] < n_feat);
+    }
+    for (int i = 0; i < x->n_row; i++) CHECK(x->row[i] >= 0 && x->row[i] < x->n_tok);
+}
+
+static tensor stage(backend *b, const tensor *room, const int32_t *src, int64_t n)
+{
+    tensor t = rows(room, n);
+    if (n) b->upload(b, &t, src);
+    return t;
+}
+
+static void stage_ids(model_acts *a, const token_batch *x)
+{
+    int pads = 0;
+    memcpy(a->host_ids, x->ids, (size_t)x->n_tok * sizeof *x->ids);
+    for (int i = 0; i < x->n_vis; i++) a->host_ids[x->vis_tok[i]] = -1;
+    for (int i = 0; i < x->n_tok; i++) pads += a->m->cfg.has_vision && a->host_ids[i] == a->m->cfg.image_token;
+    CHECK(pads == 0); /* an image position without an image row */
+    stage(a->m->b, &a->ids, a->host_ids, x->n_tok);
+}
+
+/* Who attends to whom in layer l. */
+static block_ctx context(const model_acts *a, const token_batch *x, int l)
+{
+    block_ctx c = {.cos = rows(&a->cos, x->n_tok), .sin = rows(&a->sin, x->n_tok), .cu = rows(&a->cu, x->n_seq + 1)};
+    if (!x->kv) return c;
+    c.kv = &x->kv->layer[l];
+    c.slot = rows(&a->slot, x->n_tok);
+    c.table = tensor_2d(a->table.data, DT_I32, x->n_seq, x->kv->max_block);
+    c.ctx = rows(&a->ctx, x->n_seq);
+    return c;
+}
+
+static void stage_context(model_acts *a, const token_batch *x)
+{
+    backend *b = a->m->b;
+    tensor pos = rows(&a->pos, x->n_tok), cos = rows(&a->cos, x->n_tok), sin = rows(&a->sin, x->n_tok);
+    b->upload(b, &pos, x->pos);
+    b->rope_table(b, &cos, &sin, &pos, &a->m->freq, &a->m->axis); /* once, for every layer */
+    stage(b, &a->cu, x->cu, x->n_seq + 1);
+    if (!x->kv) return;
+    tensor table = tensor_2d(a->table.data, DT_I32, x->n_seq, x->kv->max_block);
+    b->upload(b, &table, x->kv->table);
+    stage(b, &a->slot, x->kv->slot, x->n_tok);
+    stage(b, &a->ctx, x->kv->ctx, x->n_seq);
+}
+
+tensor model_forward(model *m, model_acts *a, const token_batch *x)
+{
+    backend *b = m->b;
+    check_batch(a, x);
+    stage_ids(a, x);
+    stage_context(a, x);
+    int64_t N = x->n_tok, R = x->n_row;
+    tensor ids = rows(&a->ids, N), h0 = rows(&a->layer[0].x, N), y = rows(&a->y, N);
+    tensor row = stage(b, &a->row, x->row, R), last = rows(&a->last, R), rstd = rows(&a->rstd, R), h = rows(&a->h, R);
+    block_work w = block_work_rows(&a->work, N);
+
+    b->embed_fwd(b, &h0, &m->w.embed, &ids);
+    if (x->n_vis) {
+        tensor feat = model_vision_forward(m, a, x), vis = rows(&a->vis, x->n_vis);
+        tensor vis_row = stage(b, &a->vis_row, x->vis_row, x->n_vis);
+        tensor vis_tok = stage(b, &a->vis_tok, x->vis_tok, x->n_vis);
+        b->rows_take(b, &vis, &feat, &vis_row);
+        b->rows_put(b, &h0, &vis, &vis_tok);
+    }
+    for (int l = 0; l < m->cfg.n_layer; l++) {
+        block_acts t = block_acts_rows(&a->layer[a->keep ? l : 0], N);
+        tensor next = l + 1 < m->cfg.n_layer ? rows(&a->layer[a->keep ? l + 1 : 0].x, N) : y;
+        block_ctx c = context(a, x, l);
+        block_forward(b, &next, &t, &w, &m->w.layer[l], &m->shape, &c);
+    }
+    b->rows_take(b, &last, &y, &row);
+    b->rmsnorm_fwd(b, &h, &rstd, &last, &m->w.norm, m->cfg.rms_eps);
+    return h;
+}
+
+void model_backward(model *m, model_acts *a, const token_batch *x, const tensor *dh)
+{
+    backend *b = m->b;
+    CHECK(a->keep && !x->kv && x->n_row == dh->dim[0]);
+    int64_t N = x->n_tok, R = x->n_row;
+    tensor ids = rows(&a->ids, N), row = rows(&a->row, R), last = rows(&a->last, R), rstd = rows(&a->rstd, R);
+    tensor dlast = rows(&a->dlast, R), dx = rows(&a->dx, N);
+    block_work w = block_work_rows(&a->work, N);
+
+    b->rmsnorm_bwd(b, &dlast, &m->g.norm, dh, &last, &m->w.norm, &rstd);
+    b->fill(b, &dx, 0);
+    b->rows_add(b, &dx, &dlast, &row);
+    for (int l = m->cfg.n_layer - 1; l >= 0; l--) {
+        block_acts t = block_acts_rows(&a->layer[l], N);
+        block_ctx c = context(a, x, l);
+        block_backward(b, &dx, &m->g.layer[l], &t, &w, &m->w.layer[l], &m->shape, &c);
+    }
+    b->embed_bwd(b, &m->g.embed, &dx, &ids); /* ids are -1 at image positions */
+    if (x->n_vis) {
+        int T = vision_tokens(&m->cfg.vision, x->grid, x->n_img);
+        tensor dvis = rows(&a->vis, x->n_vis), dfeat = rows(&a->dfeat, T);
+        tensor vis_row = rows(&a->vis_row, x->n_vis), vis_tok = rows(&a->vis_tok, x->n_vis);
+        b->rows_take(b, &dvis, &dx, &vis_tok);
+        b->fill(b, &dfeat, 0);
+        b->rows_add(b, &dfeat, &dvis, &vis_row); /* tokens that share a row add up */
+        model_vision_backward(m, a, x, &dfeat);
+    }
+}
+
+tensor model_vision_forward(model *m, model_acts *a, const token_batch *x)
+{
+    CHECK(m->cfg.has_vision && x->n_img > 0 && x->n_img <= a->lim.img);
+    return tower_forward(m->b, &a->tower, &m->w.tower, &m->cfg.vision, &m->vfreq, &m->vaxis, x->patches, x->grid, x->n_img);
+}
+
+void model_vision_backward(model *m, model_acts *a, const token_batch *x, const tensor *dout)
+{
+    CHECK(a->keep && dout->dim[0] == vision_tokens(&m->cfg.vision, x->grid, x->n_img));
+    tower_backward(m->b, &m->g.tower, &a->tower, &m->w.tower, &m->cfg.vision, dout);
+}
