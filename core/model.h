@@ -27,6 +27,8 @@ typedef struct model_config {
 status model_config_from_json(model_config *out, const json *j);
 /* As a config.json that transformers' Qwen2_5_VLForConditionalGeneration reads (flat layout). */
 void model_config_to_json(const model_config *c, json_out *o);
+/* The same with another torch_dtype than "float32" (what the weights beside it are stored in). */
+void model_config_write(const model_config *c, const char *torch_dtype, json_out *o);
 status model_config_check(const model_config *c); /* sizes positive, divisible, sections sum */
 
 typedef struct model model;
