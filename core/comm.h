@@ -24,6 +24,8 @@ struct comm {
  * argc/argv as main got them. Call after box_boot and before threads. */
 status comm_open(comm **out, int *argc, char ***argv);
 status comm_open_self(comm **out);
+/* Name and version of the MPI library; NULL when built without. For doctor. */
+const char *comm_mpi_version(void);
 status comm_barrier(comm *c);                                        /* Collective */
 status comm_bcast(comm *c, void *buf, size_t bytes, int root);       /* Collective */
 status comm_allgather(comm *c, const void *send, void *recv, size_t bytes); /* Collective */
