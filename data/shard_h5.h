@@ -1,0 +1,36 @@
+/* What the reader and the writer of shards share. Only shard*.c include HDF5. */
+#ifndef DATA_SHARD_H5_H
+#define DATA_SHARD_H5_H
+
+#include "data/hash.h"
+#include "data/shard.h"
+
+#define SHARD_FORMAT "codedance-1"
+#define SHARD_UNAVAILABLE "not built with HDF5 (install libhdf5-dev and build again, or use the .jsonl file itself)"
+
+/* The parts in the order of the checksum attribute; element size in bytes, elements per entry. */
+#define SHARD_PARTS(X) X(ROWS, "rows", 1, 1) X(ROW_OFFSET, "row_offset", 8, 1) X(IMAGE, "image", 1, 1) \
+    X(IMAGE_OFFSET, "image_offset", 8, 1) X(IMAGE_HASH, "image_hash", 8, 2) X(VIEW, "view", 1, 1) \
+    X(VIEW_OFFSET, "view_offset", 8, 1) X(VIEW_SIZE, "view_size", 4, 4)
+typedef enum shard_part {
+#define SHARD_ENUM(id, name, size, per) SHARD_##id,
+    SHARD_PARTS(SHARD_ENUM)
+#undef SHARD_ENUM
+    SHARD_PART_COUNT
+} shard_part;
+typedef struct shard_part_info { const char *name; int size, per; } shard_part_info;
+extern const shard_part_info shard_parts[SHARD_PART_COUNT];
+
+enum {
+    SHARD_CHUNK = 64 << 10, /* one view of a small picture costs one or two chunks */
+    SHARD_PIECE = 1 << 20,  /* bytes per read or write of a long part */
+    SHARD_ROW_MAX = 16 << 20
+};
+
+/* Takes the lock around HDF5 (not every build of it is thread-safe), silences its own printing, registers the filter. */
+status shard_lock(void);
+void shard_unlock(void);
+/* The innermost reason HDF5 has for its last failure on this thread. */
+const char *shard_reason(void);
+
+#endif
