@@ -64,4 +64,7 @@ const char *config_place(const config *c, const char *section, const char *key);
 status config_explain(const config *c, const char *key, char **text);
 void config_destroy(config *c);
 
+/* Spelling distance (insertions, deletions, replacements, neighbours swapped), for "did you mean". */
+int config_distance(const char *a, const char *b);
+
 #endif

@@ -35,7 +35,5 @@ status config_parse_value(config *c, cfg_value *v, const char *text, const char 
 int config_find(const config *c, const char *section, const char *key); /* -1 when not set */
 /* "f.yaml:3:9" of the value, or "--set rl.group=0". */
 void config_where(const cfg_value *v, bool at_key, char *out, size_t n);
-/* Optimal string alignment distance: insertions, deletions, replacements, neighbours swapped. */
-int config_distance(const char *a, const char *b);
 
 #endif

@@ -10,30 +10,48 @@
 #include "sandbox/box.h"
 
 typedef struct setup_opts {
-    /* run */    char *name, *dir; int64_t seed; int log_level;
-    /* device */ char *device; int64_t threads; char *isa;
-    /* model */  char *model_path; char *default_system;
+    /* run */     char *name, *dir; int64_t seed; int log_level;
+    /* device */  char *device; int64_t threads; char *isa;
+    /* model */   char *model_path; char *default_system;
+    /* sandbox */ box_limits limits; int min_tier; cfg_strings imports; char *preset; int64_t spares, max_live, max_starting;
 } setup_opts;
-extern const cfg_field run_fields[], device_fields[], model_fields[];
+extern const cfg_field run_fields[], device_fields[], model_fields[], sandbox_fields[];
+/* Every section of a config with its table, in the order of configs/default.yaml. */
+extern const cfg_section config_sections[];
 
 typedef enum setup_need { SETUP_MODEL = 1, SETUP_GRADIENTS = 2, SETUP_BOXES = 4 } setup_need;
 
 typedef struct setup {
     config *cfg;
     setup_opts o;
-    comm *world;
+    comm *world; /* one per process; ended by setup_leave, not by setup_close */
     backend *b;
-    model *m;
+    model_config mc;
+    model *m; /* NULL unless SETUP_MODEL */
     tokenizer *tok;
     chat chat;
     image_processor ip;
     box_pool *boxes; /* NULL unless SETUP_BOXES */
+    char *run_dir;   /* what o.dir points to when the config names no directory */
 } setup;
 
-/* model: a Hugging Face directory, overrides model.path when not NULL. The config's run, device, model, sandbox sections
- * are bound here; the command binds its own and calls config_finish before anything big is allocated: so this is two steps. */
+/* The config's run, device, model and sandbox sections are bound here; the command binds its own and calls setup_finish
+ * before anything big is allocated: so this is two steps. Both zero what they don't set: setup_close is legal after any
+ * failure. Collective: a failure on one rank is a failure on all. */
 status setup_config(setup *s, const char *const *files, int n_files, const char *const *sets, int n_sets);
-status setup_open(setup *s, int need, const char *model);
+/* Checks the sections this command has no use for, then that no key is unknown. */
+status setup_finish(setup *s);
+/* dir: a Hugging Face directory, overrides model.path when not NULL. Without SETUP_MODEL the tokenizer, the chat format
+ * and the image processor are still read from it. */
+status setup_open(setup *s, int need, const char *dir);
 void setup_close(setup *s);
+
+/* The sandbox section as options for box_pool_create; imports_out: room for n+1 names, which o borrows. */
+void setup_box_opts(const setup_opts *o, box_opts *out, const char **imports_out);
+
+/* For main: false on a rank whose failure message another rank prints. */
+bool setup_should_print(void);
+/* For main, last: ends MPI; a failure the other ranks don't know of ends the whole job with the code. */
+void setup_leave(int code);
 
 #endif

@@ -1,0 +1,170 @@
+#include "launch/setup.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/thread.h"
+#include "data/safetensors.h"
+#include "kernels/kernels.h"
+
+static comm *world; /* MPI can be started and ended once per process */
+
+/* Ranks on this machine, for sharing its CPUs. Collective. */
+static status local_ranks(comm *c, int *out)
+{
+    char mine[64] = {0}, *all = calloc((size_t)c->size, sizeof mine);
+    CHECK(all != NULL);
+    gethostname(mine, sizeof mine - 1);
+    status st = comm_allgather(c, mine, all, sizeof mine);
+    *out = 0;
+    for (int i = 0; i < c->size; i++) *out += strncmp(all + (size_t)i * sizeof mine, mine, sizeof mine) == 0;
+    free(all);
+    return st;
+}
+
+static status bind_all(setup *s, const char *const *files, int n_files, const char *const *sets, int n_sets)
+{
+    TRY(config_load(&s->cfg, files, n_files, sets, n_sets));
+    TRY(config_bind(s->cfg, "run", run_fields, &s->o));
+    TRY(config_bind(s->cfg, "device", device_fields, &s->o));
+    TRY(config_bind(s->cfg, "model", model_fields, &s->o));
+    TRY(config_bind(s->cfg, "sandbox", sandbox_fields, &s->o));
+    if (s->o.device == NULL || (strcmp(s->o.device, "cpu") != 0 && strcmp(s->o.device, "cuda") != 0 && strncmp(s->o.device, "cuda:", 5) != 0)) {
+        return config_fail(s->cfg, "device", "device", "must be cpu, cuda or cuda:N");
+    }
+    if (s->o.limits.output_kib_max < s->o.limits.output_kib_kept) {
+        return config_fail(s->cfg, "sandbox", "output_kib_max", "is below sandbox.output_kib_kept");
+    }
+    if (s->o.name == NULL || s->o.name[0] == '\0') return config_fail(s->cfg, "run", "name", "must not be empty");
+    return ST_OK;
+}
+
+status setup_config(setup *s, const char *const *files, int n_files, const char *const *sets, int n_sets)
+{
+    memset(s, 0, sizeof *s);
+    if (world == NULL) {
+        int argc = 0;
+        char *none[] = {NULL}, **argv = none;
+        TRY(comm_open(&world, &argc, &argv));
+    }
+    s->world = world;
+    TRY(comm_agree(world, bind_all(s, files, n_files, sets, n_sets)));
+    log_setup((log_level)s->o.log_level, world->rank, world->size);
+    if (s->o.dir == NULL) {
+        if (asprintf(&s->run_dir, "runs/%s", s->o.name) < 0) return FAIL(ST_ENOMEM, "out of memory");
+        s->o.dir = s->run_dir;
+    }
+    return ST_OK;
+}
+
+status setup_finish(setup *s)
+{
+    TRY(config_check(s->cfg, config_sections));
+    return config_finish(s->cfg);
+}
+
+static status open_backend(setup *s)
+{
+    const char *d = s->o.device;
+    int local = 1;
+    TRY(local_ranks(s->world, &local));
+    if (strcmp(d, "cpu") != 0) {
+        char *end = NULL;
+        long n = d[4] == ':' ? strtol(d + 5, &end, 10) : s->world->rank % local;
+        if (d[4] == ':' && (d[5] == '\0' || *end != '\0' || n < 0)) return config_fail(s->cfg, "device", "device", "\"%s\": expected cuda:N", d);
+        return backend_open_cuda(&s->b, (int)n, NULL);
+    }
+    int threads = (int)s->o.threads, cpus = thread_cpus();
+    if (threads == 0) threads = cpus / local > 0 ? cpus / local : 1;
+    if (local > 1 && cpus == 1 && sysconf(_SC_NPROCESSORS_ONLN) > local && s->world->rank == 0) {
+        log_warn("mpirun pinned each rank to one CPU; start it with --bind-to none to use all %ld", sysconf(_SC_NPROCESSORS_ONLN));
+    }
+    return backend_open_cpu(&s->b, threads, s->o.isa != NULL ? s->o.isa : "auto");
+}
+
+static status read_side_files(setup *s, const char *dir)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    if (access(path, R_OK) != 0) return FAIL(ST_EINVAL, "%s is no model directory: config.json is missing or unreadable", dir);
+    TRY(hf_load_config(&s->mc, dir));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    TRY(tokenizer_load(&s->tok, path));
+    if (tokenizer_vocab(s->tok) > s->mc.vocab) {
+        return FAIL(ST_EINVAL, "%s: the tokenizer has ids up to %d, but the model's vocabulary ends at %d", path,
+                    tokenizer_vocab(s->tok) - 1, s->mc.vocab - 1);
+    }
+    image_processor_default(&s->ip);
+    snprintf(path, sizeof path, "%s/preprocessor_config.json", dir);
+    if (access(path, F_OK) == 0) {
+        json *j = NULL;
+        TRY(json_read_file(&j, path, 1 << 20));
+        status st = image_processor_from_json(&s->ip, j);
+        json_free(j);
+        if (st != ST_OK) return fail_within(st, "%s", path);
+    }
+    const vision_config *v = &s->mc.vision;
+    if (s->mc.has_vision && (v->patch != s->ip.patch || v->merge != s->ip.merge || v->temporal_patch != s->ip.temporal_patch)) {
+        return FAIL(ST_EINVAL, "%s: patch %d, merge %d, temporal patch %d differ from config.json's %d, %d, %d", path, s->ip.patch,
+                    s->ip.merge, s->ip.temporal_patch, v->patch, v->merge, v->temporal_patch);
+    }
+    return chat_init(&s->chat, s->tok, s->ip.merge, s->o.default_system);
+}
+
+static status open_boxes(setup *s)
+{
+    const char **imports = calloc((size_t)s->o.imports.n + 1, sizeof *imports);
+    CHECK(imports != NULL);
+    box_opts o;
+    setup_box_opts(&s->o, &o, imports);
+    status st = box_pool_create(&s->boxes, &o);
+    free(imports);
+    return st;
+}
+
+static status open_all(setup *s, int need, const char *dir)
+{
+    if (dir == NULL) dir = s->o.model_path;
+    if (dir == NULL || dir[0] == '\0') return FAIL(ST_EINVAL, "no model named: give --model DIR or set model.path");
+    s->o.model_path = (char *)dir;
+    TRY(read_side_files(s, dir));
+    if (need & SETUP_BOXES) TRY(open_boxes(s));
+    TRY(open_backend(s));
+    if ((need & SETUP_MODEL) == 0) return ST_OK;
+    TRY(model_create(&s->m, s->b, &s->mc, (need & SETUP_GRADIENTS) != 0));
+    TRY(hf_load_weights(s->m, dir));
+    s->b->params_changed(s->b);
+    return s->b->sync(s->b);
+}
+
+status setup_open(setup *s, int need, const char *dir) { return comm_agree(s->world, open_all(s, need, dir)); }
+
+void setup_close(setup *s)
+{
+    box_pool_destroy(s->boxes);
+    model_destroy(s->m);
+    if (s->b != NULL) backend_close(s->b);
+    tokenizer_destroy(s->tok);
+    config_destroy(s->cfg);
+    free(s->run_dir);
+    memset(s, 0, sizeof *s);
+}
+
+/* comm_agree gave every rank this message. */
+static bool agreed(void) { return strncmp(fail_message(), "rank ", 5) == 0; }
+
+bool setup_should_print(void) { return world == NULL || world->rank == 0 || !agreed(); }
+
+void setup_leave(int code)
+{
+    if (world == NULL) return;
+    if (code != 0 && world->size > 1 && !agreed()) {
+        fflush(stdout);
+        comm_abort(world, code);
+    }
+    comm_close(world);
+    world = NULL;
+}
