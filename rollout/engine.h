@@ -4,6 +4,8 @@
 #ifndef ROLLOUT_ENGINE_H
 #define ROLLOUT_ENGINE_H
 
+#include <stdbool.h>
+
 #include "core/clock.h"
 #include "core/config.h"
 #include "core/model.h"
@@ -11,39 +13,68 @@
 #include "data/traj.h"
 #include "sandbox/box.h"
 
+typedef enum rollout_force { FORCE_NONE, FORCE_DIRECT, FORCE_TOOL } rollout_force;
+typedef enum rollout_tool_error { TOOL_ERROR_CLASS, TOOL_ERROR_MESSAGE } rollout_tool_error;
+
 typedef struct rollout_opts {
-    int64_t group;         /* samples per prompt */
-    double temperature;    /* 0 = greedy */
-    int64_t max_turns;     /* code turns executed at most; one more generation may answer */
+    int64_t group;          /* samples per prompt */
+    double temperature;     /* 0 = greedy */
+    int64_t max_turns;      /* code turns executed at most; one more generation may answer */
     int64_t max_new_tokens; /* per turn */
-    int64_t max_tokens;    /* whole sequence, images included */
-    int64_t max_images;    /* images per trajectory, the prompt's included */
-    int64_t kv_tokens;     /* tokens in the KV pool */
-    int64_t max_batch;     /* sequences decoding at once */
-    int64_t prefill_tokens; /* tokens per prefill batch */
-    int force;             /* 0 free, 1 direct (the turn starts with the direct opening), 2 tool: evaluation only */
-    char *force_direct_text, *force_tool_text; /* openings, tokenised as assistant text */
-    int shuffle_tools;     /* 1: returned images are exchanged between trajectories (control experiment) */
-    int64_t tool_text_kib; /* longest tool text given to the model */
+    int64_t max_tokens;     /* whole sequence, images included */
+    int64_t max_images;     /* images per trajectory, the prompt's included */
+    int64_t kv_tokens;      /* tokens in the KV pool */
+    int64_t max_batch;      /* sequences in one forward pass */
+    int64_t prefill_tokens; /* tokens of prompts and tool results in one forward pass, besides one per decoding sequence */
+    int force;              /* rollout_force, evaluation only: direct bans <code>, tool bans <answer> in the first turn */
+    bool shuffle_tools;     /* returned images are exchanged between trajectories (control experiment) */
+    int64_t tool_text_kib;  /* longest tool text given to the model */
+    int tool_error;         /* rollout_tool_error: what a failed call says */
 } rollout_opts;
 extern const cfg_field rollout_fields[];
 
 /* Borrowed parts; boxes may be NULL when max_turns is 0 (no tools: code blocks end the episode as NO_ANSWER). */
-typedef struct rollout_parts { model *m; const chat *c; const image_processor *ip; box_pool *boxes; } rollout_parts;
+typedef struct rollout_parts {
+    model *m;
+    const chat *c;
+    const image_processor *ip;
+    box_pool *boxes;
+} rollout_parts;
 
 typedef struct engine engine;
 status engine_create(engine **out, const rollout_parts *p, const rollout_opts *o);
-void engine_destroy(engine *e);
+void engine_destroy(engine *e); /* NULL is legal */
+/* Between runs: other options in the same memory (evaluation with group 1, greedy, forced...). kv_tokens, max_batch,
+ * prefill_tokens and max_tokens must stay as created: ST_EINVAL. */
+status engine_set_opts(engine *e, const rollout_opts *o);
+const rollout_opts *engine_opts(const engine *e);
 
-/* One prompt: runs `group` trajectories. key identifies it for random numbers: (run seed, step, prompt id). picture:
- * decoded originals of the sample's prompt images (n = images in its prompt); views the model sees. Messages up to the
- * first assistant turn are the prompt. sample must outlive the trajectories. */
-typedef struct rollout_prompt { const sample *sample; int64_t prompt; uint64_t seed, step, prompt_id; const image *picture; const image *view; int n_image; } rollout_prompt;
+/* One prompt: runs `group` trajectories. (seed, step, prompt_id) identifies it for random numbers; prompt is what the
+ * trajectories carry. picture: decoded originals of the sample's prompt images, as the boxes get them; view: what the
+ * model sees of them. Messages before the first assistant turn are the prompt. sample must outlive the trajectories;
+ * pictures and views are borrowed for the run. */
+typedef struct rollout_prompt {
+    const sample *sample;
+    int64_t prompt;
+    uint64_t seed, step, prompt_id;
+    int n_image;
+    const image *picture, *view;
+} rollout_prompt;
 
-typedef struct rollout_stats { int64_t sampled, prefilled, tool_calls; double tool_wait_s, idle_s, wall_s; spans phases; } rollout_stats;
+typedef struct rollout_stats {
+    int64_t sampled;    /* tokens the policy wrote */
+    int64_t prefilled;  /* tokens fed otherwise, re-prefill after preemption included */
+    int64_t preempted;  /* sequences pushed out of the KV pool */
+    int64_t passes;     /* forward passes */
+    int64_t tool_calls;
+    double tool_wait_s; /* summed over trajectories */
+    double idle_s;      /* nothing to compute, waiting for tools */
+    double wall_s;
+    spans phases;       /* VISION is host image work; a mixed pass is split over PREFILL and DECODE by rows */
+} rollout_stats;
 
-/* Runs all prompts to the end; out[n*group] in identity order (prompt-major), whatever the order of completion.
- * progress name may be NULL. On failure out is empty and everything freed. */
+/* Runs all prompts to the end: out[n*group] in identity order (prompt-major), whatever the order of completion. stats
+ * (may be NULL) is overwritten; progress is the bar's name, NULL for none. On failure out is empty and everything freed. */
 status engine_run(engine *e, const rollout_prompt *p, int n, traj *out, rollout_stats *stats, const char *progress);
 
 #endif

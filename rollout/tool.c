@@ -1,0 +1,187 @@
+#include "rollout/tool.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct text {
+    char *s;
+    size_t n;
+} text;
+
+static void add(text *t, const char *s, size_t n)
+{
+    if (n == 0) return;
+    t->s = realloc(t->s, t->n + n + 1);
+    CHECK(t->s);
+    memcpy(t->s + t->n, s, n);
+    t->n += n;
+    t->s[t->n] = 0;
+}
+
+static void add_line(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void add_line(text *t, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (t->n) add(t, "\n", 1);
+    add(t, line, strlen(line));
+}
+
+bool tool_verdict_infra(box_verdict v) { return v == BOX_INFRA || v == BOX_SHED || v == BOX_DEAD; }
+
+static const char *verdict_text(box_verdict v)
+{
+    switch (v) {
+    case BOX_TIMEOUT_SOFT:
+    case BOX_TIMEOUT_HARD:
+    case BOX_CPU: return "timeout";
+    case BOX_OOM: return "out of memory";
+    case BOX_PIDS: return "too many processes";
+    case BOX_OUTPUT: return "too much output";
+    case BOX_EXIT: return "exit";
+    case BOX_SIGNAL:
+    case BOX_EXITED:
+    case BOX_PROTOCOL: return "killed";
+    case BOX_INFRA:
+    case BOX_SHED:
+    case BOX_DEAD: return "the sandbox failed";
+    case BOX_OK:
+    case BOX_PY_ERROR: break;
+    }
+    return "failed";
+}
+
+/* The line that tells of a failure. Class and message come from the program: newlines would let it forge structure. */
+static void add_error(text *t, const box_result *r, int mode)
+{
+    if (r->verdict != BOX_PY_ERROR) {
+        add_line(t, "Error: %s", verdict_text(r->verdict));
+        return;
+    }
+    const char *name = r->error_type[0] ? r->error_type : "Exception";
+    if (mode == TOOL_ERROR_CLASS || !r->error_message || !r->error_message[0]) {
+        add_line(t, "Error: %s", name);
+    } else {
+        size_t start = t->n;
+        add_line(t, "Error: %s: ", name);
+        add(t, r->error_message, strlen(r->error_message));
+        for (size_t i = start + 1; i < t->n; i++)
+            if (t->s[i] == '\n' || t->s[i] == '\r') t->s[i] = ' ';
+    }
+    if (mode == TOOL_ERROR_MESSAGE && r->error_line > 0) {
+        char where[32];
+        add(t, where, (size_t)snprintf(where, sizeof where, " (line %d)", r->error_line));
+    }
+}
+
+/* Cuts at a character boundary. */
+static void limit(text *t, size_t max)
+{
+    if (t->n <= max) return;
+    size_t cut = max;
+    while (cut > 0 && ((unsigned char)t->s[cut] & 0xC0) == 0x80) cut--;
+    size_t gone = t->n - cut;
+    t->n = cut;
+    add_line(t, "[%zu more bytes]", gone);
+}
+
+static size_t without_trailing_newlines(const char *s)
+{
+    size_t n = s ? strlen(s) : 0;
+    while (n && (s[n - 1] == '\n' || s[n - 1] == '\r')) n--;
+    return n;
+}
+
+static void fill_record(tool_record *rec, const box_result *r)
+{
+    rec->ran = true;
+    snprintf(rec->verdict, sizeof rec->verdict, "%s", box_verdict_name(r->verdict));
+    snprintf(rec->error_type, sizeof rec->error_type, "%s", r->error_type);
+    rec->error_line = r->error_line;
+    rec->truncated = r->truncated;
+    rec->state_lost = r->state_lost;
+    rec->wall_ms = (float)r->wall_ms;
+    rec->cpu_ms = (float)r->cpu_ms;
+    rec->queue_ms = (float)r->queue_ms;
+    rec->peak_mib = (float)r->peak_mib;
+    snprintf(rec->tier, sizeof rec->tier, "%s", box_tier_name(r->tier));
+}
+
+/* The picture as the model sees it. False: the processor refuses it; why is in *why. */
+static bool see(traj_image *out, const box_image *in, const image_processor *ip, int max_tokens, char *why, size_t cap)
+{
+    image whole = {in->w, in->h, in->rgb};
+    if (image_view(&out->view, &whole, ip) != ST_OK) {
+        snprintf(why, cap, "%s", fail_message());
+        return false;
+    }
+    out->grid[0] = 1;
+    out->grid[1] = out->view.h / ip->patch;
+    out->grid[2] = out->view.w / ip->patch;
+    int tokens = image_grid_tokens(out->grid, ip->merge);
+    if (tokens > max_tokens) {
+        image_free(&out->view);
+        snprintf(why, cap, "%dx%d pixels are %d tokens, the limit is %d", in->w, in->h, tokens, max_tokens);
+        return false;
+    }
+    out->w = in->w;
+    out->h = in->h;
+    return true;
+}
+
+status tool_result_make(tool_result *out, const box_result *r, const rollout_opts *o, const image_processor *ip,
+                        int max_image_tokens)
+{
+    tool_result res = {0};
+    text t = {0};
+    fill_record(&res.rec, r);
+    size_t n_out = without_trailing_newlines(r->text);
+    bool ok = r->verdict == BOX_OK;
+    if (ok || o->tool_error == TOOL_ERROR_MESSAGE) add(&t, r->text, n_out);
+    if (ok && r->n_image) {
+        res.image = calloc((size_t)r->n_image, sizeof *res.image);
+        if (!res.image) {
+            free(t.s);
+            return FAIL(ST_ENOMEM, "no memory for %d returned images", r->n_image);
+        }
+        char why[256];
+        for (int i = 0; i < r->n_image; i++) {
+            if (see(&res.image[res.n_image], &r->images[i], ip, max_image_tokens, why, sizeof why)) res.n_image++;
+            else add_line(&t, "[image dropped: %s]", why);
+        }
+    }
+    res.rec.ok = ok && (n_out > 0 || res.n_image > 0);
+    res.rec.empty_output = ok && n_out == 0 && r->n_image == 0;
+    size_t max = (size_t)o->tool_text_kib * 1024;
+    if (ok) {
+        if (res.rec.empty_output) add_line(&t, "No output.");
+        if (t.n > max) res.rec.truncated = true;
+        limit(&t, max);
+    } else { /* the error line survives any amount of output */
+        if (t.n > max) res.rec.truncated = true;
+        limit(&t, max);
+        size_t before = t.n;
+        add_error(&t, r, o->tool_error);
+        limit(&t, before + 2048);
+    }
+    if (!t.s) {
+        t.s = calloc(1, 1);
+        CHECK(t.s);
+    }
+    res.text = t.s;
+    *out = res;
+    return ST_OK;
+}
+
+void tool_result_free(tool_result *r)
+{
+    for (int i = 0; i < r->n_image; i++) image_free(&r->image[i].view);
+    free(r->image);
+    free(r->text);
+    memset(r, 0, sizeof *r);
+}
