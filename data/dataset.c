@@ -256,8 +256,8 @@ status dataset_image(dataset *d, const char *ref, image *out)
         TRY(picture_path(d, ref, path, sizeof path));
         return image_read_file(out, path);
     }
-    shard *s;
-    int64_t at;
+    shard *s = NULL;
+    int64_t at = -1;
     TRY(find_picture(d, ref, &s, &at));
     return decode_from_shard(s, at, ref, out);
 }
@@ -266,8 +266,8 @@ status dataset_view(dataset *d, const char *ref, const image_processor *p, image
 {
     image full = {0};
     if (d->fd < 0) {
-        shard *s;
-        int64_t at;
+        shard *s = NULL;
+        int64_t at = -1;
         TRY(find_picture(d, ref, &s, &at));
         if (shard_processor(s) && shard_processor(s) == image_processor_hash(p))
             return shard_view(s, at, out, orig_w, orig_h);

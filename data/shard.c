@@ -266,7 +266,7 @@ static status read_item(shard *s, shard_part p, const uint64_t *offset, int64_t 
 status shard_row(shard *s, int64_t i, char **text, size_t *n)
 {
     CHECK(i >= 0 && i < s->rows);
-    uint8_t *v;
+    uint8_t *v = NULL;
     TRY(read_item(s, SHARD_ROWS, s->row_offset, i, &v, n));
     v[*n] = 0;
     *text = (char *)v;
@@ -305,7 +305,7 @@ status shard_image_bytes(shard *s, int64_t i, uint8_t **bytes, size_t *n)
     CHECK(i >= 0 && i < s->images);
     if (s->image_offset[i] == s->image_offset[i + 1])
         return FAIL(ST_EINVAL, "%s: written without the original pictures; import again without --drop-originals", s->path);
-    uint8_t *v;
+    uint8_t *v = NULL;
     TRY(read_item(s, SHARD_IMAGE, s->image_offset, i, &v, n));
     hash128 h = hash_content(v, *n);
     if (h.w[0] != s->hash[i][0] || h.w[1] != s->hash[i][1]) {
@@ -319,7 +319,7 @@ status shard_image_bytes(shard *s, int64_t i, uint8_t **bytes, size_t *n)
 status shard_view(shard *s, int64_t i, image *out, int *orig_w, int *orig_h)
 {
     CHECK(i >= 0 && i < s->images && s->processor);
-    uint8_t *v;
+    uint8_t *v = NULL;
     size_t n;
     TRY(read_item(s, SHARD_VIEW, s->view_offset, i, &v, &n));
     const int32_t *size = s->view_size[i];
