@@ -268,6 +268,7 @@ status shard_row(shard *s, int64_t i, char **text, size_t *n)
     CHECK(i >= 0 && i < s->rows);
     uint8_t *v = NULL;
     TRY(read_item(s, SHARD_ROWS, s->row_offset, i, &v, n));
+    while (*n && v[*n - 1] == '\n') --*n; /* rows are stored as the lines of a JSONL file */
     v[*n] = 0;
     *text = (char *)v;
     return ST_OK;
