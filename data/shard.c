@@ -6,6 +6,7 @@
 
 #include <hdf5.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,12 +50,18 @@ static herr_t keep_first(unsigned n, const H5E_error2_t *e, void *to)
     return 0;
 }
 
-const char *shard_reason(void)
+static _Thread_local char reason[256];
+
+int64_t shard_seen(int64_t r)
 {
     const char *why = "unknown reason";
+    if (r >= 0) return r;
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &why);
-    return why;
+    snprintf(reason, sizeof reason, "%s", why);
+    return r;
 }
+
+const char *shard_reason(void) { return reason; }
 
 static hid_t memory_type(int size)
 {
@@ -68,7 +75,7 @@ static status read_range(const shard *s, shard_part p, uint64_t first, uint64_t 
     int rank = shard_parts[p].per > 1 ? 2 : 1;
     hid_t disk = H5Dget_space(s->part[p]), memory = H5Screate_simple(rank, count, NULL);
     herr_t ok = H5Sselect_hyperslab(disk, H5S_SELECT_SET, start, NULL, count, NULL);
-    if (ok >= 0) ok = H5Dread(s->part[p], memory_type(shard_parts[p].size), memory, disk, H5P_DEFAULT, out);
+    if (ok >= 0) ok = (herr_t)shard_seen(H5Dread(s->part[p], memory_type(shard_parts[p].size), memory, disk, H5P_DEFAULT, out));
     status st = ok >= 0 ? ST_OK : FAIL(ST_ECORRUPT, "%s: /%s is damaged: %s", s->path, shard_parts[p].name, shard_reason());
     H5Sclose(memory);
     H5Sclose(disk);
@@ -81,7 +88,7 @@ static status open_part(shard *s, shard_part p, uint64_t file_size)
     const shard_part_info *info = &shard_parts[p];
     hsize_t dim[2] = {0, (hsize_t)info->per}, chunk[2] = {0};
     int rank = info->per > 1 ? 2 : 1;
-    s->part[p] = H5Dopen2(s->file, info->name, H5P_DEFAULT);
+    s->part[p] = shard_seen(H5Dopen2(s->file, info->name, H5P_DEFAULT));
     if (s->part[p] < 0) return FAIL(ST_ECORRUPT, "%s: no readable /%s: %s", s->path, info->name, shard_reason());
     hid_t space = H5Dget_space(s->part[p]), type = H5Dget_type(s->part[p]), plist = H5Dget_create_plist(s->part[p]);
     bool good = space >= 0 && type >= 0 && plist >= 0 && H5Tget_class(type) == H5T_INTEGER &&
@@ -171,7 +178,7 @@ static status check_views(const shard *s)
 static status load(shard *s)
 {
     /* A truncated file is refused by HDF5 itself: its end is recorded in the superblock. */
-    s->file = H5Fopen(s->path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    s->file = shard_seen(H5Fopen(s->path, H5F_ACC_RDONLY, H5P_DEFAULT));
     if (s->file < 0) return FAIL(ST_ECORRUPT, "%s: not a readable HDF5 file: %s", s->path, shard_reason());
     hsize_t bytes = 0;
     H5Fget_filesize(s->file, &bytes);

@@ -30,7 +30,9 @@ enum {
 /* Takes the lock around HDF5 (not every build of it is thread-safe), silences its own printing, registers the filter. */
 status shard_lock(void);
 void shard_unlock(void);
-/* The innermost reason HDF5 has for its last failure on this thread. */
+/* Wraps an HDF5 call: keeps HDF5's innermost reason when r < 0 (the next call, even a close, would wipe it), returns r. */
+int64_t shard_seen(int64_t r);
+/* The reason shard_seen kept last on this thread. */
 const char *shard_reason(void);
 
 #endif

@@ -243,27 +243,26 @@ typedef struct writer {
 
 static status h5_fail(const writer *w, const char *what)
 {
-    char why[256];
-    snprintf(why, sizeof why, "%s", shard_reason());
-    return FAIL(ST_EIO, "%s: cannot write %s: %s", w->path, what, why);
+    return FAIL(ST_EIO, "%s: cannot write %s: %s", w->path, what, shard_reason());
 }
 
 static hid_t type_of(int size) { return size == 8 ? H5T_STD_U64LE : size == 4 ? H5T_STD_I32LE : H5T_STD_U8LE; }
 
-/* Long parts that compress are chunked, the others contiguous. extend: the length grows while writing. */
-static hid_t create_part(const writer *w, shard_part p, uint64_t n, bool extend)
+/* Long parts that compress are chunked and may grow, the others contiguous. */
+static hid_t create_part(const writer *w, shard_part p, uint64_t n)
 {
     const shard_part_info *info = &shard_parts[p];
-    hsize_t dim[2] = {n, (hsize_t)info->per}, most[2] = {extend ? H5S_UNLIMITED : n, (hsize_t)info->per};
+    bool chunked = p == SHARD_ROWS || p == SHARD_VIEW;
+    hsize_t dim[2] = {n, (hsize_t)info->per}, most[2] = {chunked ? H5S_UNLIMITED : n, (hsize_t)info->per};
     hsize_t chunk = SHARD_CHUNK;
     unsigned level = ZSTD_LEVEL;
     hid_t plist = H5Pcreate(H5P_DATASET_CREATE), space = H5Screate_simple(info->per > 1 ? 2 : 1, dim, most);
     herr_t ok = H5Pset_obj_track_times(plist, false); /* the same input gives the same bytes */
-    if (ok >= 0 && (p == SHARD_ROWS || p == SHARD_VIEW)) {
+    if (ok >= 0 && chunked) {
         ok = H5Pset_chunk(plist, 1, &chunk);
         if (ok >= 0) ok = H5Pset_filter(plist, 32015, H5Z_FLAG_MANDATORY, 1, &level);
     }
-    hid_t set = ok < 0 ? -1 : H5Dcreate2(w->file, info->name, type_of(info->size), space, H5P_DEFAULT, plist, H5P_DEFAULT);
+    hid_t set = ok < 0 ? -1 : shard_seen(H5Dcreate2(w->file, info->name, type_of(info->size), space, H5P_DEFAULT, plist, H5P_DEFAULT));
     H5Sclose(space);
     H5Pclose(plist);
     return set;
@@ -275,7 +274,7 @@ static herr_t write_range(hid_t set, uint64_t first, uint64_t n, const void *p)
     hsize_t start = first, count = n;
     hid_t disk = H5Dget_space(set), memory = H5Screate_simple(1, &count, NULL);
     herr_t ok = H5Sselect_hyperslab(disk, H5S_SELECT_SET, &start, NULL, &count, NULL);
-    if (ok >= 0) ok = H5Dwrite(set, H5T_NATIVE_UINT8, memory, disk, H5P_DEFAULT, p);
+    if (ok >= 0) ok = (herr_t)shard_seen(H5Dwrite(set, H5T_NATIVE_UINT8, memory, disk, H5P_DEFAULT, p));
     H5Sclose(memory);
     H5Sclose(disk);
     return ok;
@@ -284,9 +283,9 @@ static herr_t write_range(hid_t set, uint64_t first, uint64_t n, const void *p)
 static status write_table(writer *w, shard_part p, const bytes *b)
 {
     const shard_part_info *info = &shard_parts[p];
-    hid_t set = create_part(w, p, b->n / (size_t)(info->size * info->per), false);
+    hid_t set = create_part(w, p, b->n / (size_t)(info->size * info->per));
     herr_t ok = set < 0 ? -1 : 0;
-    if (ok >= 0 && b->n) ok = H5Dwrite(set, type_of(info->size), H5S_ALL, H5S_ALL, H5P_DEFAULT, b->v);
+    if (ok >= 0 && b->n) ok = (herr_t)shard_seen(H5Dwrite(set, type_of(info->size), H5S_ALL, H5S_ALL, H5P_DEFAULT, b->v));
     w->checksum[p] = hash_bytes(b->n ? b->v : (const void *)"", b->n, 0);
     status st = ok >= 0 ? ST_OK : h5_fail(w, info->name);
     if (set >= 0) H5Dclose(set);
@@ -298,7 +297,7 @@ static status flush_views(writer *w, bool all)
     size_t n = all ? w->view_piece.n : w->view_piece.n / SHARD_CHUNK * SHARD_CHUNK;
     hsize_t size = w->view_at + n;
     if (!n) return ST_OK;
-    if (H5Dset_extent(w->view, &size) < 0 || write_range(w->view, w->view_at, n, w->view_piece.v) < 0)
+    if (shard_seen(H5Dset_extent(w->view, &size)) < 0 || write_range(w->view, w->view_at, n, w->view_piece.v) < 0)
         return h5_fail(w, "view");
     w->view_at += n;
     memmove(w->view_piece.v, w->view_piece.v + n, w->view_piece.n - n);
@@ -352,8 +351,8 @@ static status add_picture(writer *w, const builder *b, const picture *p)
 static status write_attribute(writer *w, const char *name, hid_t type, hsize_t n, const void *v)
 {
     hid_t space = n ? H5Screate_simple(1, &n, NULL) : H5Screate(H5S_SCALAR);
-    hid_t a = H5Acreate2(w->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    herr_t ok = a < 0 ? -1 : H5Awrite(a, type, v);
+    hid_t a = shard_seen(H5Acreate2(w->file, name, type, space, H5P_DEFAULT, H5P_DEFAULT));
+    herr_t ok = a < 0 ? -1 : (herr_t)shard_seen(H5Awrite(a, type, v));
     status st = ok >= 0 ? ST_OK : h5_fail(w, name);
     if (a >= 0) H5Aclose(a);
     H5Sclose(space);
@@ -368,8 +367,8 @@ static status write_parts(writer *w, const builder *b)
     hash_begin(&w->view_sum, 0);
     TRY(write_table(w, SHARD_ROWS, &b->row));
     TRY(write_table(w, SHARD_ROW_OFFSET, &b->row_offset));
-    if ((w->image = create_part(w, SHARD_IMAGE, total, false)) < 0) return h5_fail(w, "image");
-    if ((w->view = create_part(w, SHARD_VIEW, 0, true)) < 0) return h5_fail(w, "view");
+    if ((w->image = create_part(w, SHARD_IMAGE, total)) < 0) return h5_fail(w, "image");
+    if ((w->view = create_part(w, SHARD_VIEW, 0)) < 0) return h5_fail(w, "view");
     TRY(append_u64(&w->image_offset, 0));
     TRY(append_u64(&w->view_offset, 0));
     for (int i = 0; i < b->n_picture; i++) {
@@ -408,14 +407,14 @@ static status write_file(const builder *b, const char *path)
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST); /* its metadata carry checksums */
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
-    w.file = H5Fcreate(path, H5F_ACC_TRUNC, create, access);
+    w.file = shard_seen(H5Fcreate(path, H5F_ACC_TRUNC, create, access));
     H5Pclose(access);
     H5Pclose(create);
     status st = w.file >= 0 ? write_parts(&w, b) : h5_fail(&w, "the file");
-    if (st == ST_OK && H5Fflush(w.file, H5F_SCOPE_GLOBAL) < 0) st = h5_fail(&w, "the file");
-    if (w.image >= 0 && H5Dclose(w.image) < 0 && st == ST_OK) st = h5_fail(&w, "image");
-    if (w.view >= 0 && H5Dclose(w.view) < 0 && st == ST_OK) st = h5_fail(&w, "view");
-    if (w.file >= 0 && H5Fclose(w.file) < 0 && st == ST_OK) st = h5_fail(&w, "the file");
+    if (st == ST_OK && shard_seen(H5Fflush(w.file, H5F_SCOPE_GLOBAL)) < 0) st = h5_fail(&w, "the file");
+    if (w.image >= 0 && shard_seen(H5Dclose(w.image)) < 0 && st == ST_OK) st = h5_fail(&w, "image");
+    if (w.view >= 0 && shard_seen(H5Dclose(w.view)) < 0 && st == ST_OK) st = h5_fail(&w, "view");
+    if (w.file >= 0 && shard_seen(H5Fclose(w.file)) < 0 && st == ST_OK) st = h5_fail(&w, "the file");
     if (st == ST_OK) st = sync_file(path);
     if (st != ST_OK) unlink(path);
     free(w.image_offset.v);
