@@ -1,0 +1,201 @@
+/* Norms, activations, rotary embedding, optimizer: one pass over memory each. */
+#include "kernels/cpu/isa/kern.h"
+#include "kernels/cpu/isa/vmath.h"
+
+/* 16 interleaved partials of sum a*b over a row */
+INLINE float row_dot(const float *a, const float *b, int64_t n)
+{
+    v16 acc = v_zero();
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) acc = v_fma(v_load(a + i), v_load(b + i), acc);
+    if (i < n) acc = v_fma(v_load_n(a + i, (int)(n - i)), v_load_n(b + i, (int)(n - i)), acc);
+    return v_hsum(acc);
+}
+
+/* Runs BODY for i = begin, begin+16, ... with n = lanes in use, specialised for full vectors. */
+#define EACH_VECTOR(begin, end, BODY)                                                                                  \
+    do {                                                                                                               \
+        int64_t i = (begin);                                                                                           \
+        for (; i + LANES <= (end); i += LANES) {                                                                       \
+            const int n = LANES;                                                                                       \
+            BODY                                                                                                       \
+        }                                                                                                              \
+        if (i < (end)) {                                                                                               \
+            const int n = (int)((end) - i);                                                                            \
+            BODY                                                                                                       \
+        }                                                                                                              \
+    } while (0)
+#define LOAD(p) (n == LANES ? v_load((p) + i) : v_load_n((p) + i, n))
+#define STORE(p, v) (n == LANES ? v_store((p) + i, v) : v_store_n((p) + i, v, n))
+
+void SYM(rmsnorm_fwd)(float *y, float *rstd, const float *x, const float *w, float eps, int64_t rows, int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++, x += cols, y += cols) {
+        float s = 1.0f / sqrtf(row_dot(x, x, cols) / (float)cols + eps);
+        rstd[r] = s;
+        v16 vs = v_set1(s);
+        EACH_VECTOR(0, cols, { STORE(y, v_mul(v_mul(LOAD(x), vs), LOAD(w))); });
+    }
+}
+
+/* g = dy w, xh = x r: dx = r (g - xh mean(g xh)) */
+void SYM(rmsnorm_bwd)(float *dx, const float *dy, const float *x, const float *w, const float *rstd, int64_t rows,
+                      int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++, dx += cols, dy += cols, x += cols) {
+        v16 vr = v_set1(rstd[r]), acc = v_zero();
+        EACH_VECTOR(0, cols, { acc = v_fma(v_mul(LOAD(dy), LOAD(w)), v_mul(LOAD(x), vr), acc); });
+        v16 mean = v_set1(v_hsum(acc) / (float)cols);
+        EACH_VECTOR(0, cols, {
+            v16 g = v_mul(LOAD(dy), LOAD(w));
+            STORE(dx, v_mul(vr, v_fnma(v_mul(LOAD(x), vr), mean, g)));
+        });
+    }
+}
+
+void SYM(rmsnorm_dw)(float *dw, const float *dy, const float *x, const float *rstd, int64_t rows, int64_t cols,
+                     int64_t begin, int64_t end)
+{
+    EACH_VECTOR(begin, end, {
+        v16 acc = LOAD(dw);
+        for (int64_t r = 0; r < rows; r++)
+            acc = v_fma(LOAD(dy + r * cols), v_mul(LOAD(x + r * cols), v_set1(rstd[r])), acc);
+        STORE(dw, acc);
+    });
+}
+
+void SYM(add)(float *y, const float *a, const float *c, int64_t count)
+{
+    EACH_VECTOR(0, count, { STORE(y, v_add(LOAD(a), LOAD(c))); });
+}
+
+void SYM(axpy)(float *y, float a, const float *x, int64_t count)
+{
+    v16 va = v_set1(a);
+    EACH_VECTOR(0, count, { STORE(y, v_fma(va, LOAD(x), LOAD(y))); });
+}
+
+void SYM(swiglu_fwd)(float *y, const float *gu, int64_t rows, int64_t inner)
+{
+    for (int64_t r = 0; r < rows; r++, y += inner, gu += 2 * inner) {
+        const float *u = gu + inner;
+        EACH_VECTOR(0, inner, {
+            v16 g = LOAD(gu);
+            STORE(y, v_mul(v_mul(g, v_sigmoid(g)), LOAD(u)));
+        });
+    }
+}
+
+/* s = sigmoid(g): du = dy g s; dg = dy u s (1 + g (1 - s)) */
+void SYM(swiglu_bwd)(float *dgu, const float *dy, const float *gu, int64_t rows, int64_t inner)
+{
+    const v16 one = v_set1(1.0f);
+    for (int64_t r = 0; r < rows; r++, dy += inner, gu += 2 * inner, dgu += 2 * inner) {
+        const float *u = gu + inner;
+        float *du = dgu + inner;
+        EACH_VECTOR(0, inner, {
+            v16 g = LOAD(gu);
+            v16 s = v_sigmoid(g);
+            v16 ds = v_mul(LOAD(dy), s);
+            v16 slope = v_fma(g, v_sub(one, s), one);
+            v16 dg = v_mul(v_mul(ds, LOAD(u)), slope);
+            STORE(du, v_mul(ds, g));
+            STORE(dgu, dg);
+        });
+    }
+}
+
+/* Beyond TAIL the normal tail is 0 in fp32; clipping keeps Inf * 0 away. NaN passes. */
+#define TAIL 37.0
+INLINE double clip(double x, double lo, double hi) { return x < lo ? lo : x > hi ? hi : x; }
+
+void SYM(gelu_fwd)(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double density, below;
+        double a = clip((double)x[i], -TAIL, INFINITY);
+        normal_both(a, &density, &below);
+        y[i] = (float)(a * below);
+    }
+}
+
+void SYM(gelu_bwd)(float *dx, const float *dy, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double density, below;
+        double a = clip((double)x[i], -TAIL, TAIL);
+        normal_both(a, &density, &below);
+        dx[i] = dy[i] * (float)(below + a * density);
+    }
+}
+
+void SYM(rope_table)(float *cos_out, float *sin_out, const int32_t *pos, const float *inv_freq, const int32_t *axis,
+                     int64_t rows, int64_t axes, int64_t half)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t j = 0; j < half; j++)
+            sincos_f32((float)pos[r * axes + axis[j]] * inv_freq[j], &sin_out[r * half + j], &cos_out[r * half + j]);
+}
+
+void SYM(rope_apply)(float *x, int64_t x_row, const float *cos_in, const float *sin_in, int64_t rows, int heads,
+                     int head_dim, bool inverse)
+{
+    const int half = head_dim / 2;
+    for (int64_t r = 0; r < rows; r++, x += x_row, cos_in += half, sin_in += half) {
+        EACH_VECTOR(0, half, {
+            v16 c = LOAD(cos_in);
+            v16 s = LOAD(sin_in);
+            if (inverse) s = v_neg(s);
+            for (int h = 0; h < heads; h++) {
+                float *lo = x + h * head_dim;
+                float *hi = lo + half;
+                v16 a = LOAD(lo);
+                v16 b = LOAD(hi);
+                STORE(lo, v_fnma(b, s, v_mul(a, c)));
+                STORE(hi, v_fma(a, s, v_mul(b, c)));
+            }
+        });
+    }
+}
+
+void SYM(dots)(float *out, const float *a, const float *b, int64_t n, int dim)
+{
+    for (int64_t i = 0; i < n; i++) out[i] = row_dot(a + i * dim, b + i * dim, dim);
+}
+
+void SYM(adamw)(float *w, float *m, float *v, const float *g, int64_t count, const adamw_step *s, float bias1,
+                float bias2)
+{
+    const v16 b1 = v_set1(s->beta1), b2 = v_set1(s->beta2), c1 = v_set1(1.0f - s->beta1), c2 = v_set1(1.0f - s->beta2);
+    const v16 scale = v_set1(s->grad_scale), eps = v_set1(s->eps), lr = v_set1(s->lr), decay = v_set1(s->weight_decay);
+    const v16 k1 = v_set1(bias1), k2 = v_set1(bias2);
+    EACH_VECTOR(0, count, {
+        v16 grad = v_mul(LOAD(g), scale);
+        v16 m1 = v_fma(b1, LOAD(m), v_mul(c1, grad));
+        v16 v1 = v_fma(b2, LOAD(v), v_mul(c2, v_mul(grad, grad)));
+        v16 step = v_div(v_div(m1, k1), v_add(v_sqrt(v_div(v1, k2)), eps));
+        v16 w0 = LOAD(w);
+        STORE(m, m1);
+        STORE(v, v1);
+        STORE(w, v_fnma(lr, v_fma(decay, w0, step), w0));
+    });
+}
+
+double SYM(sumsq)(const float *x, int64_t n)
+{
+    double part[LANES] = {0};
+    for (int64_t i = 0; i < n; i++) part[i % LANES] += (double)x[i] * (double)x[i];
+    for (int w = LANES / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++) part[i] += part[i + w];
+    return part[0];
+}
+
+void SYM(exp)(float *y, const float *x, int64_t count)
+{
+    EACH_VECTOR(0, count, { STORE(y, v_exp(LOAD(x))); });
+}
+
+void SYM(log)(float *y, const float *x, int64_t count)
+{
+    EACH_VECTOR(0, count, { STORE(y, v_log(LOAD(x))); });
+}

@@ -1,0 +1,38 @@
+/* Sixteen fp32 lanes on every instruction set. The kernels are written once over these and compiled once per ISA; each
+ * operation is one correctly rounded IEEE operation per lane, so all instruction sets give equal bits.
+ *   v16 floats, i16 their bits as int32, m16 lane masks */
+#ifndef KERNELS_CPU_ISA_VEC_H
+#define KERNELS_CPU_ISA_VEC_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PASTE2(a, b) a##_##b
+#define PASTE(a, b) PASTE2(a, b)
+#define SYM(name) PASTE(name, ISA)
+#define INLINE static inline __attribute__((always_inline, unused))
+/* The loops over lanes, rows and vectors of a tile must disappear, or their arrays do not live in registers. */
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { LANES = 16 };
+
+#if defined(ISA_avx512)
+#include "kernels/cpu/isa/vec_avx512.inc"
+#elif defined(ISA_avx2)
+#include "kernels/cpu/isa/vec_avx2.inc"
+#else
+#include "kernels/cpu/isa/vec_generic.inc"
+#endif
+
+INLINE float v_get0(v16 a)
+{
+    float out[LANES];
+    v_store(out, a);
+    return out[0];
+}
+INLINE v16 v_neg(v16 a) { return v_from_bits(i_xor(v_bits(a), i_set1(INT32_MIN))); }
+INLINE v16 v_fnma(v16 a, v16 b, v16 c) { return v_fma(v_neg(a), b, c); } /* c - a*b */
+INLINE v16 v_zero(void) { return v_set1(0.0f); }
+
+#endif
