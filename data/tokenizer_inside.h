@@ -1,0 +1,63 @@
+/* What the tokenizer's own files share: reading tokenizer.json, cutting text into pieces, merging. Private to data/. */
+#ifndef DATA_TOKENIZER_INSIDE_H
+#define DATA_TOKENIZER_INSIDE_H
+
+#include "data/tokenizer.h"
+
+/* The one pre-tokenizer regex that is supported; Qwen2, 2.5, 3 and both VL families have it. */
+#define TOKENIZER_REGEX                                                                                                \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"  \
+    "\\s+(?!\\S)|\\s+"
+
+/* Text of every id. used false: a row without a string. */
+typedef struct token { char *text; int32_t len; bool used, added, special; } token;
+
+typedef struct merge { uint64_t pair; int32_t rank, made; } merge; /* pair = a << 32 | b; made < 0: empty slot */
+
+struct tokenizer {
+    int n;             /* highest id + 1 */
+    token *tokens;     /* (n) */
+    int32_t byte_id[256];
+    merge *merges;     /* open addressing, n_slot a power of two */
+    uint64_t n_slot;
+    int32_t *added;    /* ids of added tokens grouped by first byte, longer ones first within a group */
+    int n_added;
+    int added_from[257];
+};
+
+/* Byte-level alphabet: every byte is written as a printable code point. */
+uint32_t tokenizer_byte_symbol(uint8_t byte);
+/* Byte of a symbol, -1 if the code point is no symbol. */
+int tokenizer_symbol_byte(uint32_t cp);
+
+/* Cuts valid UTF-8 as the regex does and calls piece for each, in order. Pieces are bytes of the NFC of s. */
+typedef void tokenizer_piece_fn(void *ctx, const char *piece, size_t n);
+void tokenizer_split(const char *s, size_t n, tokenizer_piece_fn *piece, void *ctx);
+
+/* The leftmost, longest added token in s[from..n). None: id -1, at n, len 0. */
+typedef struct added_match { int32_t id; size_t at, len; } added_match;
+added_match tokenizer_find_added(const tokenizer *t, const char *s, size_t n, size_t from);
+/* Sorts t->added and fills added_from. */
+void tokenizer_index_added(tokenizer *t);
+
+/* Where a pair starts looking in a table of n slots (a power of two). */
+static inline uint64_t tokenizer_slot(uint64_t pair, uint64_t n)
+{
+    uint64_t h = pair * 0x9e3779b97f4a7c15u;
+    return (h ^ h >> 32) & (n - 1);
+}
+
+const merge *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b);
+
+/* What a learnt tokenizer is made of: texts of its symbols by id, and merges a << 32 | b in order. */
+typedef struct tokenizer_plan {
+    char *const *symbol;
+    int n_symbol;
+    const uint64_t *merges;
+    int n_merge;
+    const added_token *added;
+    int n_added;
+} tokenizer_plan;
+status tokenizer_save(const tokenizer_plan *t, const char *path);
+
+#endif

@@ -1,0 +1,228 @@
+#include "data/unicode.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+
+int unicode_next(const char *s, size_t n, uint32_t *cp)
+{
+    const uint8_t *b = (const uint8_t *)s;
+    if (n == 0) return 0;
+    if (b[0] < 0x80) {
+        *cp = b[0];
+        return 1;
+    }
+    int len = b[0] >= 0xf0 ? 4 : b[0] >= 0xe0 ? 3 : 2;
+    if (b[0] < 0xc2 || b[0] > 0xf4 || (size_t)len > n) return 0;
+    uint32_t v = b[0] & (0xffu >> (len + 1));
+    for (int i = 1; i < len; i++) {
+        if ((b[i] & 0xc0) != 0x80) return 0;
+        v = v << 6 | (b[i] & 0x3f);
+    }
+    if ((len == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) || (len == 4 && (v < 0x10000 || v > 0x10ffff))) return 0;
+    *cp = v;
+    return len;
+}
+
+int unicode_put(uint32_t cp, char to[4])
+{
+    if (cp < 0x80) {
+        to[0] = (char)cp;
+        return 1;
+    }
+    int len = cp < 0x800 ? 2 : cp < 0x10000 ? 3 : 4;
+    for (int i = len - 1; i > 0; i--, cp >>= 6) to[i] = (char)(0x80 | (cp & 0x3f));
+    to[0] = (char)((0xf00u >> len) | cp);
+    return len;
+}
+
+bool unicode_valid(const char *s, size_t n)
+{
+    uint32_t cp;
+    for (int len; n; s += len, n -= (size_t)len)
+        if ((len = unicode_next(s, n, &cp)) == 0) return false;
+    return true;
+}
+
+/* Value of the range that holds cp; 0 outside all. */
+static uint32_t find_range(const uint32_t *rows, int n, uint32_t cp)
+{
+    int lo = 0, hi = n;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (cp > rows[3 * mid + 1]) lo = mid + 1;
+        else hi = mid;
+    }
+    return lo < n && cp >= rows[3 * lo] ? rows[3 * lo + 2] : 0;
+}
+
+unicode_kind unicode_kind_of(uint32_t cp)
+{
+    if (cp < 0x80) {
+        if ((cp | 32) >= 'a' && (cp | 32) <= 'z') return UNICODE_LETTER;
+        if (cp >= '0' && cp <= '9') return UNICODE_NUMBER;
+        return cp == ' ' || (cp >= 9 && cp <= 13) ? UNICODE_SPACE : UNICODE_OTHER;
+    }
+    if (cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
+        cp == 0x202f || cp == 0x205f || cp == 0x3000)
+        return UNICODE_SPACE;
+    return (unicode_kind)find_range(unicode_kinds, unicode_kinds_n, cp);
+}
+
+/* The first row that starts with a (and b, unless it is ANY); NULL if there is none. */
+enum { ANY = 0 };
+
+static const uint32_t *find_row(const uint32_t *rows, int n, uint32_t a, uint32_t b)
+{
+    int lo = 0, hi = n;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        const uint32_t *r = rows + 3 * mid;
+        if (r[0] < a || (r[0] == a && r[1] < b)) lo = mid + 1;
+        else hi = mid;
+    }
+    const uint32_t *r = rows + 3 * lo;
+    return lo < n && r[0] == a && (b == ANY || r[1] == b) ? r : NULL;
+}
+
+/* Hangul syllables compose by arithmetic (Unicode standard, section 3.12). */
+enum { S_BASE = 0xac00, L_BASE = 0x1100, V_BASE = 0x1161, T_BASE = 0x11a7, L_N = 19, V_N = 21, T_N = 28 };
+
+typedef struct points { uint32_t *v; size_t n, cap; } points;
+
+static void points_push(points *p, uint32_t cp)
+{
+    if (p->n == p->cap) {
+        p->cap = p->cap ? 2 * p->cap : 64;
+        p->v = realloc(p->v, p->cap * sizeof *p->v);
+        CHECK(p->v);
+    }
+    p->v[p->n++] = cp;
+}
+
+static void push_decomposed(points *p, uint32_t cp)
+{
+    if (cp < 0xc0) {
+        points_push(p, cp);
+    } else if (cp >= S_BASE && cp < S_BASE + L_N * V_N * T_N) {
+        uint32_t s = cp - S_BASE;
+        points_push(p, L_BASE + s / (V_N * T_N));
+        points_push(p, V_BASE + s / T_N % V_N);
+        if (s % T_N) points_push(p, T_BASE + s % T_N);
+    } else {
+        const uint32_t *row = find_row(unicode_decompose, unicode_decompose_n, cp, ANY);
+        if (!row) {
+            points_push(p, cp);
+        } else {
+            push_decomposed(p, row[1]);
+            if (row[2]) push_decomposed(p, row[2]);
+        }
+    }
+}
+
+static uint32_t combining(uint32_t cp) { return cp < 0x300 ? 0 : find_range(unicode_combining, unicode_combining_n, cp); }
+
+/* Stable sort of one run of marks by class; counting sort, so a long hostile run stays linear. */
+static void order_run(uint32_t *v, size_t n)
+{
+    size_t start[257] = {0};
+    uint32_t *sorted = malloc(n * sizeof *sorted);
+    CHECK(sorted);
+    for (size_t i = 0; i < n; i++) start[combining(v[i]) + 1]++;
+    for (int c = 0; c < 256; c++) start[c + 1] += start[c];
+    for (size_t i = 0; i < n; i++) sorted[start[combining(v[i])]++] = v[i];
+    memcpy(v, sorted, n * sizeof *v);
+    free(sorted);
+}
+
+/* Primary composite of a and b; 0 if there is none. */
+static uint32_t composed(uint32_t a, uint32_t b)
+{
+    if (a >= L_BASE && a < L_BASE + L_N && b >= V_BASE && b < V_BASE + V_N)
+        return S_BASE + ((a - L_BASE) * V_N + (b - V_BASE)) * T_N;
+    if (a >= S_BASE && a < S_BASE + L_N * V_N * T_N && (a - S_BASE) % T_N == 0 && b > T_BASE && b < T_BASE + T_N)
+        return a + (b - T_BASE);
+    const uint32_t *row = find_row(unicode_compose, unicode_compose_n, a, b);
+    return row ? row[2] : 0;
+}
+
+static void compose(points *p)
+{
+    size_t out = 0, starter = SIZE_MAX;
+    uint32_t last = 0; /* class of the mark kept last since the starter; 0: the starter itself is last */
+    for (size_t i = 0; i < p->n; i++) {
+        uint32_t cp = p->v[i], ccc = combining(cp), made = 0;
+        bool next_to_it = starter != SIZE_MAX && starter + 1 == out;
+        if (starter != SIZE_MAX && (next_to_it || last < ccc)) made = composed(p->v[starter], cp);
+        if (made) {
+            p->v[starter] = made;
+            continue;
+        }
+        if (ccc == 0) starter = out;
+        last = ccc;
+        p->v[out++] = cp;
+    }
+    p->n = out;
+}
+
+char *unicode_nfc(const char *s, size_t n, size_t *out_n)
+{
+    /* Below U+0300 every text is in NFC; those code points are the lead bytes up to 0xcb. */
+    size_t i = 0;
+    while (i < n && (uint8_t)s[i] < 0xcc) i++;
+    if (i == n) return NULL;
+    points p = {0};
+    uint32_t cp;
+    for (int len; n && (len = unicode_next(s, n, &cp)) > 0; s += len, n -= (size_t)len) push_decomposed(&p, cp);
+    CHECK(n == 0);
+    for (size_t at = 0; at < p.n;) {
+        size_t end = at;
+        while (end < p.n && combining(p.v[end])) end++;
+        if (end - at > 1) order_run(p.v + at, end - at);
+        at = end + 1;
+    }
+    compose(&p);
+    char *text = malloc(4 * p.n + 1);
+    CHECK(text);
+    size_t len = 0;
+    for (size_t k = 0; k < p.n; k++) len += (size_t)unicode_put(p.v[k], text + len);
+    free(p.v);
+    *out_n = len;
+    return text;
+}
+
+/* Bytes of the invalid part at s: a truncated sequence counts as one part, everything else byte by byte. */
+static size_t invalid_part(const char *s, size_t n)
+{
+    const uint8_t *b = (const uint8_t *)s;
+    if (b[0] < 0xc2 || b[0] > 0xf4 || n < 2) return 1;
+    uint8_t lo = b[0] == 0xe0 ? 0xa0 : b[0] == 0xf0 ? 0x90 : 0x80, hi = b[0] == 0xed ? 0x9f : b[0] == 0xf4 ? 0x8f : 0xbf;
+    if (b[1] < lo || b[1] > hi) return 1;
+    size_t len = b[0] >= 0xf0 ? 4 : b[0] >= 0xe0 ? 3 : 2, i = 2;
+    while (i < len && i < n && (b[i] & 0xc0) == 0x80) i++;
+    return i;
+}
+
+char *unicode_repair(const char *s, size_t n)
+{
+    char *out = malloc(3 * n + 1);
+    CHECK(out);
+    size_t at = 0;
+    while (n) {
+        uint32_t cp;
+        size_t len = (size_t)unicode_next(s, n, &cp);
+        if (len) {
+            memcpy(out + at, s, len);
+            at += len;
+        } else {
+            len = invalid_part(s, n);
+            memcpy(out + at, "\xef\xbf\xbd", 3);
+            at += 3;
+        }
+        s += len;
+        n -= len;
+    }
+    out[at] = 0;
+    return out;
+}
