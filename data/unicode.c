@@ -143,6 +143,7 @@ static uint32_t composed(uint32_t a, uint32_t b)
         return S_BASE + ((a - L_BASE) * V_N + (b - V_BASE)) * T_N;
     if (a >= S_BASE && a < S_BASE + L_N * V_N * T_N && (a - S_BASE) % T_N == 0 && b > T_BASE && b < T_BASE + T_N)
         return a + (b - T_BASE);
+    if (b < 0x300) return 0; /* no second half lies below; in particular not U+0000, which is ANY */
     const uint32_t *row = find_row(unicode_compose, unicode_compose_n, a, b);
     return row ? row[2] : 0;
 }

@@ -140,6 +140,9 @@ static void test_nfc(void **state)
         free(got);
     }
     size_t n;
+    char *got = unicode_nfc("n\0q\xcc\x81", 5, &n); /* a NUL composes with nothing */
+    assert_int_equal(n, 5);
+    free(got);
     assert_null(unicode_nfc("plain \xc3\xa9", 8, &n));
 }
 
