@@ -85,15 +85,14 @@ static need measure(const batch *b, const batch_seq *s)
     return n;
 }
 
-static status refuse(const batch *b, const need *n, int index)
+static status refuse(const batch *b, const need *n, const char *name)
 {
     if (n->patch > b->lim.patch)
-        return FAIL(ST_EINVAL, "sequence %d has pictures of %d patches, more than train.max_patches %d", index, n->patch,
-                    b->lim.patch);
+        return FAIL(ST_EINVAL, "%s has pictures of %d patches, more than train.max_patches %d", name, n->patch, b->lim.patch);
     if (n->img > b->lim.img)
-        return FAIL(ST_EINVAL, "sequence %d has %d pictures, more than the %d that train.max_patches allows", index, n->img,
-                    b->lim.img);
-    return FAIL(ST_EINVAL, "sequence %d has %d tokens, more than train.max_tokens %d", index, n->tok, b->lim.tok);
+        return FAIL(ST_EINVAL, "%s has %d pictures, more than the %d that train.max_patches %d allows", name, n->img,
+                    b->lim.img, b->lim.patch);
+    return FAIL(ST_EINVAL, "%s has %d tokens, more than train.max_tokens %d", name, n->tok, b->lim.tok);
 }
 
 static void put_image(batch *b, const image *view)
@@ -150,7 +149,7 @@ status batch_pack(batch *b, const batch_seq *seq, int n, int *at)
         need k = measure(b, s);
         bool fits = b->x.n_tok + k.tok <= b->lim.tok && b->x.n_row + k.row <= b->lim.row && b->x.n_seq < b->lim.seq &&
                     b->x.n_img + k.img <= b->lim.img && b->n_patch + k.patch <= b->lim.patch;
-        if (!fits && b->x.n_seq == 0) return refuse(b, &k, *at);
+        if (!fits && b->x.n_seq == 0) return refuse(b, &k, s->name ? s->name : "a sequence");
         if (!fits) break;
         if (k.row > 0) put_sequence(b, s, &k, *at);
         ++*at;

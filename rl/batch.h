@@ -17,6 +17,7 @@ typedef struct batch_seq {
     const mrope_image *run;
     const image *const *view;   /* (n_image); equal pointers are one picture */
     double weight;              /* of each target's loss: 1/global tokens, or 1/(responses * own tokens) */
+    const char *name;           /* for messages */
 } batch_seq;
 
 typedef struct batch batch; /* owns the host arrays of one micro-batch */
