@@ -23,6 +23,9 @@ typedef struct eval_result { int n_row; eval_row row[EVAL_MAX_CATEGORIES]; eval_
 typedef struct eval_opts { int64_t limit, keep, batch; uint64_t seed; const char *dir; const char *progress; } eval_opts;
 status eval_run(eval_result *out, engine *e, dataset *d, const chat *c, const image_processor *ip, const reward_opts *r,
                 comm *world, const eval_opts *o);
-void eval_to_json(const eval_result *r, json_out *o); /* array of rows */
+void eval_to_json(const eval_result *r, json_out *o); /* array of rows, the row "all" last */
+/* {"arm", "seed", "stage", "step", "infra", "rows"}: what reports read. */
+typedef struct eval_label { const char *arm, *stage; int64_t seed, step; } eval_label;
+status eval_write(const char *path, const eval_result *r, const eval_label *l);
 
 #endif

@@ -8,7 +8,10 @@ status render_views(image *view, int n, dataset *d, const sample *s, const image
     for (int i = 0; i < n; i++) {
         status st = dataset_view(d, s->images[i], ip, &view[i], NULL, NULL);
         if (st != ST_OK) {
-            while (i-- > 0) image_free(&view[i]);
+            while (i-- > 0) {
+                image_free(&view[i]);
+                view[i] = (image){0};
+            }
             return fail_within(st, "sample %s", s->id);
         }
     }
@@ -75,6 +78,47 @@ void render_free(rendered *r)
     chat_seq_free(&r->seq);
     sample_free(&r->s);
     memset(r, 0, sizeof *r);
+}
+
+static int prompt_images(const sample *s)
+{
+    int n = 0;
+    for (int k = 0; k < s->n_message && s->messages[k].role != ROLE_ASSISTANT; k++)
+        for (int p = 0; p < s->messages[k].n_part; p++) n += s->messages[k].parts[p].text == NULL;
+    return n;
+}
+
+status prompt_load(prompt_row *out, dataset *d, int64_t row, const image_processor *ip, bool originals)
+{
+    prompt_row p = {0};
+    TRY(dataset_sample(d, row, &p.s));
+    status st;
+    p.n_image = prompt_images(&p.s);
+    p.picture = calloc((size_t)p.n_image + 1, sizeof *p.picture);
+    p.view = calloc((size_t)p.n_image + 1, sizeof *p.view);
+    if (!p.picture || !p.view) {
+        st = FAIL(ST_ENOMEM, "no memory for %d pictures", p.n_image);
+        goto fail;
+    }
+    for (int i = 0; i < p.n_image && originals; i++) TRY_OR(dataset_image(d, p.s.images[i], &p.picture[i]), fail);
+    TRY_OR(render_views(p.view, p.n_image, d, &p.s, ip), fail);
+    *out = p;
+    return ST_OK;
+fail:
+    prompt_free(&p);
+    return st;
+}
+
+void prompt_free(prompt_row *p)
+{
+    for (int i = 0; i < p->n_image; i++) {
+        if (p->picture) image_free(&p->picture[i]);
+        if (p->view) image_free(&p->view[i]);
+    }
+    free(p->picture);
+    free(p->view);
+    sample_free(&p->s);
+    memset(p, 0, sizeof *p);
 }
 
 int render_targets(const rendered *r)
