@@ -324,6 +324,9 @@ status checkpoint_load(const char *path, model *m, optim *x, comm *world)
 {
     TRY(comm_agree(world, checkpoint_verify(path)));
     status st = hf_load_weights(m, path);
+    backend *b = model_backend(m);
+    b->params_changed(b);
+    if (st == ST_OK) st = b->sync(b);
     if (st == ST_OK && x) st = restore_moments(path, m, x);
     return comm_agree(world, st);
 }

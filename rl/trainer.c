@@ -55,11 +55,11 @@ static status check_rl(const trainer *t)
     return ST_OK;
 }
 
-status trainer_create(trainer **out, const trainer_parts *p, config *c)
+status trainer_create(trainer **out, comm *world, config *c)
 {
     trainer *t = calloc(1, sizeof *t);
     if (!t) return FAIL(ST_ENOMEM, "no memory for the trainer");
-    t->p = *p;
+    t->p.world = world;
     t->cfg = c;
     struct { const char *section; const cfg_field *fields; void *dst; } bind[] = {
         {"train", train_fields, &t->train}, {"warmup", warmup_fields, &t->warmup}, {"sft", sft_fields, &t->sft},
@@ -74,6 +74,12 @@ status trainer_create(trainer **out, const trainer_parts *p, config *c)
     if (st != ST_OK) trainer_destroy(t);
     else *out = t;
     return st;
+}
+
+bool trainer_needs_boxes(const trainer *t)
+{
+    bool answers = has_stage(t, "rl") || (has_stage(t, "sft") && t->eval.data && *t->eval.data);
+    return answers && t->rollout.max_turns > 0;
 }
 
 void trainer_destroy(trainer *t)
@@ -295,8 +301,10 @@ static status find_start(trainer *t, bool resume, position *at, char **restore)
     return comm_agree(t->p.world, read_state(t, path, at));
 }
 
-status trainer_run(trainer *t, bool resume)
+status trainer_run(trainer *t, const trainer_parts *p, bool resume)
 {
+    CHECK(p->world == t->p.world);
+    t->p = *p;
     position at = {0};
     char *restore = NULL;
     status st = find_start(t, resume, &at, &restore);

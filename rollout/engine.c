@@ -70,6 +70,8 @@ fail:
     return st;
 }
 
+int engine_group(const engine *e) { return (int)e->o.group; }
+
 void engine_destroy(engine *e)
 {
     if (!e) return;

@@ -44,6 +44,7 @@ typedef struct rollout_parts {
 typedef struct engine engine;
 status engine_create(engine **out, const rollout_parts *p, const rollout_opts *o);
 void engine_destroy(engine *e); /* NULL is legal */
+int engine_group(const engine *e); /* trajectories per prompt */
 /* Between runs: other options in the same memory (evaluation with group 1, greedy, forced...). kv_tokens, max_batch,
  * prefill_tokens and max_tokens must stay as created: ST_EINVAL. */
 status engine_set_opts(engine *e, const rollout_opts *o);
