@@ -50,11 +50,11 @@ static status open_run_dir(setup *s)
     return comm_agree(s->world, st);
 }
 
-static status train(setup *s, trainer *t, const char *model, bool resume)
+static status train(setup *s, trainer *t, const char *dir, bool resume)
 {
     TRY(setup_finish(s));
     TRY(open_run_dir(s));
-    TRY(setup_open(s, SETUP_MODEL | SETUP_GRADIENTS | (trainer_needs_boxes(t) ? SETUP_BOXES : 0), model));
+    TRY(setup_open(s, SETUP_MODEL | SETUP_GRADIENTS | (trainer_needs_boxes(t) ? SETUP_BOXES : 0), dir));
     log_info("%s: %.2f M parameters on %s, %d rank%s, run directory %s", s->o.model_path, 1e-6 * (double)model_param_count(s->m),
              s->b->describe, s->world->size, s->world->size == 1 ? "" : "s", s->o.dir);
     if (s->boxes != NULL) log_info("sandbox: tier %s", box_tier_name(box_pool_tier(s->boxes)));
@@ -66,10 +66,10 @@ static status train(setup *s, trainer *t, const char *model, bool resume)
 status cmd_train(int argc, char **argv)
 {
     arg_list files = {0}, sets = {0};
-    const char *model = NULL;
+    const char *dir = NULL;
     bool resume = false, helped = false;
     const arg table[] = {{"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
-                         {"model", ARG_STR, &model, "DIR", "the Hugging Face directory to start from; overrides model.path"},
+                         {"model", ARG_STR, &dir, "DIR", "the Hugging Face directory to start from; overrides model.path"},
                          {"resume", ARG_FLAG, &resume, NULL, "go on from the newest checkpoint of the run directory"},
                          {.name = NULL}};
     TRY(args_parse(argc, argv, "runs the stages of a config: train CONFIG...",
@@ -80,7 +80,7 @@ status cmd_train(int argc, char **argv)
     trainer *t = NULL;
     status st = setup_config(&s, files.v, files.n, sets.v, sets.n);
     if (st == ST_OK) st = trainer_create(&t, s.world, s.cfg);
-    if (st == ST_OK) st = train(&s, t, model, resume);
+    if (st == ST_OK) st = train(&s, t, dir, resume);
     trainer_destroy(t);
     setup_close(&s);
     return st;
