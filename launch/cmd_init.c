@@ -1,0 +1,293 @@
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/json.h"
+#include "core/model.h"
+#include "data/file.h"
+#include "data/image.h"
+#include "data/safetensors.h"
+#include "data/tokenizer.h"
+#include "kernels/kernels.h"
+#include "launch/args.h"
+#include "launch/commands.h"
+
+typedef struct init_args {
+    char *config, *tokenizer, *preprocessor, *out;
+    int64_t seed, min_pixels, max_pixels, resample;
+} init_args;
+
+/* ChatML as data/chat.h renders it: no default system prompt, tool results in a user turn. */
+static const char chat_template[] =
+    "{% for message in messages %}{% set tool = message['role'] == 'tool' %}"
+    "{{ '<|im_start|>' + ('user' if tool else message['role']) + '\\n' }}"
+    "{% if tool %}{{ '<tool_response>' }}{% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' or 'image' in part or 'image_url' in part %}"
+    "{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if tool %}{{ '</tool_response>' }}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+/* Token ids that config.json names, and the added tokens they stand for. */
+static const struct { const char *key, *token; bool vision; } token_keys[] = {
+    {"bos_token_id", "<|endoftext|>", false},          {"eos_token_id", "<|im_end|>", false},
+    {"image_token_id", "<|image_pad|>", true},         {"video_token_id", "<|video_pad|>", true},
+    {"vision_start_token_id", "<|vision_start|>", true}, {"vision_end_token_id", "<|vision_end|>", true}};
+enum { N_TOKEN_KEY = sizeof token_keys / sizeof *token_keys };
+
+static status put_tokens(json_out *o, const json *j, const tokenizer *tok, const char *path)
+{
+    for (int k = 0; k < N_TOKEN_KEY; k++) {
+        const json *said = json_get(j, token_keys[k].key);
+        if (token_keys[k].vision && !json_get(j, "vision_config")) continue;
+        int id = tokenizer_id(tok, token_keys[k].token);
+        if (id < 0) return FAIL(ST_EINVAL, "the tokenizer has no token %s, which %s needs", token_keys[k].token, token_keys[k].key);
+        if (json_kind(said) != JSON_NULL && !(json_is_int(said) && json_int(said) == id))
+            return FAIL(ST_EINVAL, "%s: %s must be %d, the tokenizer's %s; or leave it out", path, token_keys[k].key, id,
+                        token_keys[k].token);
+        json_key(o, token_keys[k].key);
+        json_put_int(o, id);
+    }
+    return ST_OK;
+}
+
+static bool is_token_key(const char *key)
+{
+    for (int k = 0; k < N_TOKEN_KEY; k++)
+        if (!strcmp(token_keys[k].key, key)) return true;
+    return false;
+}
+
+/* The config file with the tokenizer's ids filled in. */
+static status resolve_config(model_config *c, const char *path, const json *j, const tokenizer *tok)
+{
+    json *full = NULL;
+    json_out o;
+    if (json_kind(j) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: an object is needed", path);
+    json_begin(&o, false);
+    json_open(&o, '{');
+    for (int64_t i = 0; i < json_len(j); i++) {
+        if (is_token_key(json_key_at(j, i))) continue;
+        json_key(&o, json_key_at(j, i));
+        json_put_node(&o, json_at(j, i));
+    }
+    status st = put_tokens(&o, j, tok, path);
+    if (st == ST_OK) {
+        json_close(&o, '}');
+        st = json_parse(&full, o.text, o.len, path);
+    }
+    json_end(&o);
+    if (st == ST_OK) st = model_config_from_json(c, full);
+    json_free(full);
+    if (st == ST_OK && c->vocab < tokenizer_vocab(tok))
+        return FAIL(ST_EINVAL, "%s: vocab_size %d does not cover the tokenizer's %d ids", path, c->vocab, tokenizer_vocab(tok));
+    return st;
+}
+
+static status read_config(model_config *c, const char *path, const tokenizer *tok)
+{
+    json *j = NULL;
+    TRY(json_read_file(&j, path, 1 << 24));
+    status st = resolve_config(c, path, j, tok);
+    json_free(j);
+    return st;
+}
+
+static status write_json(json_out *o, const char *dir, const char *name)
+{
+    char path[PATH_MAX];
+    status st = file_join(path, sizeof path, dir, name);
+    if (st == ST_OK) st = file_write(path, o->text, o->len);
+    json_end(o);
+    return st;
+}
+
+static void put_text(json_out *o, const char *key, const char *text)
+{
+    json_key(o, key);
+    json_put_str(o, text);
+}
+
+static status write_tokenizer_config(const char *dir, const model_config *c)
+{
+    json_out o;
+    json_begin(&o, true);
+    json_open(&o, '{');
+    put_text(&o, "chat_template", chat_template);
+    json_key(&o, "clean_up_tokenization_spaces");
+    json_put_bool(&o, false);
+    put_text(&o, "eos_token", "<|im_end|>");
+    json_key(&o, "model_max_length");
+    json_put_int(&o, c->max_position);
+    put_text(&o, "pad_token", "<|endoftext|>");
+    json_key(&o, "split_special_tokens");
+    json_put_bool(&o, false);
+    put_text(&o, "tokenizer_class", "Qwen2Tokenizer");
+    json_close(&o, '}');
+    return write_json(&o, dir, "tokenizer_config.json");
+}
+
+static status write_chat_template(const char *dir)
+{
+    json_out o;
+    json_begin(&o, true);
+    json_open(&o, '{');
+    put_text(&o, "chat_template", chat_template);
+    json_close(&o, '}');
+    return write_json(&o, dir, "chat_template.json");
+}
+
+/* The policy as it is: temperature 1, nothing cut off. */
+static status write_generation_config(const char *dir, const model_config *c)
+{
+    json_out o;
+    json_begin(&o, true);
+    json_open(&o, '{');
+    json_key(&o, "bos_token_id");
+    json_put_int(&o, c->bos_token);
+    json_key(&o, "do_sample");
+    json_put_bool(&o, true);
+    json_key(&o, "eos_token_id");
+    json_open(&o, '[');
+    json_put_int(&o, c->eos_token);
+    json_put_int(&o, c->bos_token);
+    json_close(&o, ']');
+    json_key(&o, "pad_token_id");
+    json_put_int(&o, c->bos_token);
+    json_key(&o, "temperature");
+    json_put_num(&o, 1);
+    json_key(&o, "top_k");
+    json_put_int(&o, 0);
+    json_key(&o, "top_p");
+    json_put_num(&o, 1);
+    json_close(&o, '}');
+    return write_json(&o, dir, "generation_config.json");
+}
+
+/* What the image processor will be: a file of the user's, or the published one with other limits. */
+static status read_processor(image_processor *p, const init_args *a, const model_config *c)
+{
+    image_processor_default(p);
+    if (a->preprocessor) {
+        json *j = NULL;
+        if (a->min_pixels || a->max_pixels || a->resample >= 0)
+            return args_usage("--preprocessor already says the pixels and the resampling");
+        TRY(json_read_file(&j, a->preprocessor, 1 << 20));
+        status st = image_processor_from_json(p, j);
+        json_free(j);
+        if (st != ST_OK) return fail_within(st, "%s", a->preprocessor);
+    } else {
+        p->patch = c->vision.patch;
+        p->merge = c->vision.merge;
+        p->temporal_patch = c->vision.temporal_patch;
+    }
+    if (a->min_pixels) p->min_pixels = a->min_pixels;
+    if (a->max_pixels) p->max_pixels = a->max_pixels;
+    if (a->resample >= 0) p->filter = (resample)a->resample;
+    if (p->min_pixels < 1 || p->min_pixels > p->max_pixels)
+        return args_usage("--min-pixels %lld must be positive and at most --max-pixels %lld", (long long)p->min_pixels,
+                          (long long)p->max_pixels);
+    if (p->patch != c->vision.patch || p->merge != c->vision.merge || p->temporal_patch != c->vision.temporal_patch)
+        return FAIL(ST_EINVAL, "%s: patch, merge or temporal patch size differs from the config's", a->preprocessor);
+    return ST_OK;
+}
+
+static status write_processor(const char *dir, const image_processor *p)
+{
+    json_out o;
+    json_begin(&o, true);
+    image_processor_to_json(p, &o);
+    return write_json(&o, dir, "preprocessor_config.json");
+}
+
+static status write_weights(const init_args *a, const model_config *c, int64_t *count)
+{
+    backend *b = NULL;
+    model *m = NULL;
+    TRY(backend_open_cpu(&b, 1, "auto"));
+    status st = model_create(&m, b, c, false);
+    if (st == ST_OK) {
+        model_init(m, (uint64_t)a->seed);
+        *count = model_param_count(m);
+        st = hf_export(m, NULL, a->out, "f32");
+    }
+    model_destroy(m);
+    backend_close(b);
+    return st;
+}
+
+/* side: the directory the tokenizer came from, or NULL when it is a lone file. */
+static status write_all(const init_args *a, const char *side, const char *tokenizer_path, const model_config *c,
+                        int64_t *count)
+{
+    image_processor p;
+    char *text = NULL, path[PATH_MAX];
+    size_t n = 0;
+    if (c->has_vision) TRY(read_processor(&p, a, c));
+    TRY(file_make_dir(a->out));
+    if (side) TRY(hf_copy_side_files(side, a->out));
+    TRY(file_read(tokenizer_path, &text, &n));
+    status st = file_join(path, sizeof path, a->out, "tokenizer.json");
+    if (st == ST_OK) st = file_write(path, text, n);
+    free(text);
+    TRY(st);
+    if (!file_exists(a->out, "tokenizer_config.json")) TRY(write_tokenizer_config(a->out, c));
+    if (!file_exists(a->out, "chat_template.json") && !file_exists(a->out, "chat_template.jinja"))
+        TRY(write_chat_template(a->out));
+    TRY(write_generation_config(a->out, c));
+    if (c->has_vision) TRY(write_processor(a->out, &p));
+    return write_weights(a, c, count); /* last: a directory with weights is complete */
+}
+
+static status run(const init_args *a)
+{
+    char path[PATH_MAX];
+    const char *side = NULL;
+    struct stat s;
+    tokenizer *tok = NULL;
+    model_config c;
+    int64_t count = 0;
+    if (file_exists(a->out, "model.safetensors")) return FAIL(ST_EINVAL, "%s already holds a model; choose another --out", a->out);
+    if (stat(a->tokenizer, &s) == 0 && S_ISDIR(s.st_mode)) side = a->tokenizer;
+    if (side) TRY(file_join(path, sizeof path, side, "tokenizer.json"));
+    else if ((size_t)snprintf(path, sizeof path, "%s", a->tokenizer) >= sizeof path) return FAIL(ST_EINVAL, "path too long");
+    TRY(tokenizer_load(&tok, path));
+    status st = read_config(&c, a->config, tok);
+    if (st == ST_OK) st = write_all(a, side, path, &c, &count);
+    if (st == ST_OK)
+        printf("%s: %lld parameters, vocabulary %d (%d used), seed %lld\n", a->out, (long long)count, c.vocab,
+               tokenizer_vocab(tok), (long long)a->seed);
+    tokenizer_destroy(tok);
+    return st;
+}
+
+status cmd_init(int argc, char **argv)
+{
+    init_args a = {.resample = -1};
+    bool helped = false;
+    const arg table[] = {
+        {"config", ARG_STR, &a.config, "FILE", "config.json of the new model; token ids may be left out"},
+        {"tokenizer", ARG_STR, &a.tokenizer, "PATH", "tokenizer.json, or a model directory to take the tokenizer of"},
+        {"seed", ARG_INT, &a.seed, "N", "of the random weights (0)"},
+        {"min-pixels", ARG_INT, &a.min_pixels, "N", "smallest picture the model sees, in pixels (3136)"},
+        {"max-pixels", ARG_INT, &a.max_pixels, "N", "largest picture the model sees, in pixels (12845056)"},
+        {"resample", ARG_INT, &a.resample, "N", "2 bilinear, 3 bicubic (default), 4 box"},
+        {"preprocessor", ARG_STR, &a.preprocessor, "FILE", "preprocessor_config.json, instead of the three above"},
+        {"out", ARG_STR, &a.out, "DIR", "where the model directory is written"},
+        {.name = NULL}};
+    TRY(args_parse(argc, argv, "writes a new, randomly initialised model directory",
+                   "codedance init --config configs/demo_model.json --tokenizer tokenizer.json --min-pixels 7056 "
+                   "--max-pixels 7056 --resample 4 --out runs/new",
+                   table, NULL, &helped));
+    if (helped) return ST_OK;
+    if (!a.config || !a.tokenizer || !a.out) return args_usage("--config, --tokenizer and --out are needed");
+    if (a.min_pixels < 0 || a.max_pixels < 0) return args_usage("--min-pixels and --max-pixels must be positive");
+    if (a.resample != -1 && (a.resample < RESAMPLE_BILINEAR || a.resample > RESAMPLE_BOX))
+        return args_usage("--resample %lld: use 2 (bilinear), 3 (bicubic) or 4 (box)", (long long)a.resample);
+    return run(&a);
+}
