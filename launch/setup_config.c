@@ -1,5 +1,6 @@
 #include <stddef.h>
 
+#include "core/thread.h"
 #include "launch/setup.h"
 #include "reward/reward.h"
 #include "rl/algo.h"
@@ -71,5 +72,6 @@ void setup_box_opts(const setup_opts *o, box_opts *out, const char **imports_out
     imports_out[o->imports.n] = NULL;
     *out = (box_opts){.limits = o->limits, .min_tier = lowest[o->min_tier], .imports = imports_out,
                       .preset = o->preset != NULL && o->preset[0] != '\0' ? o->preset : NULL, .spares = (int)o->spares,
-                      .max_live = (int)o->max_live, .max_starting = (int)o->max_starting};
+                      .max_live = (int)o->max_live,
+                      .max_starting = o->max_starting > 0 ? (int)o->max_starting : 2 * thread_cpus()};
 }
