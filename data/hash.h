@@ -2,6 +2,7 @@
 #ifndef DATA_HASH_H
 #define DATA_HASH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,7 @@ uint64_t hash_bytes(const void *p, size_t n, uint64_t seed);
 /* 128 bits as two seeds of the above: the identity of a picture's bytes. */
 typedef struct hash128 { uint64_t w[2]; } hash128;
 hash128 hash_content(const void *p, size_t n);
+static inline bool hash_same(hash128 a, hash128 b) { return a.w[0] == b.w[0] && a.w[1] == b.w[1]; }
 enum { HASH_HEX = 33 };
 void hash_hex(hash128 h, char out[HASH_HEX]);
 

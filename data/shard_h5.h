@@ -35,4 +35,24 @@ int64_t shard_seen(int64_t r);
 /* The reason shard_seen kept last on this thread. */
 const char *shard_reason(void);
 
+/* A growing byte buffer; also used for tables of numbers. */
+typedef struct shard_bytes { uint8_t *v; size_t n, cap; } shard_bytes;
+status shard_append(shard_bytes *b, const void *p, size_t n);
+status shard_append_u64(shard_bytes *b, uint64_t v);
+
+/* A picture of the shard being built: seen first in line `line` of the JSONL. */
+typedef struct shard_picture { hash128 content, name; int64_t line; char *path; size_t n; } shard_picture;
+
+/* What goes into one file: rows as text with hashes for paths, and which pictures, but no pixels. */
+typedef struct shard_content {
+    const shard_opts *o;
+    const char *jsonl; /* for messages */
+    shard_bytes row, row_offset;
+    int n_picture;
+    shard_picture *picture;
+} shard_content;
+/* Writes, closes and syncs the file at path, picture by picture; on failure it is removed. Under the lock. */
+status shard_write(const shard_content *c, const char *path);
+status shard_sync(const char *path);
+
 #endif

@@ -1,6 +1,6 @@
 /* HDF5 filter 32015: one zstd frame per chunk, cd_values[0] = level; the same bytes on disk as the public plug-in. This
  * file is compiled twice: into the program (shard_register_zstd) and, with SHARD_PLUGIN, as a plug-in that lets h5py and
- * h5dump read shards: HDF5_PLUGIN_PATH=build/... h5dump x.h5 */
+ * h5dump read shards: HDF5_PLUGIN_PATH=build/h5plugin h5dump x.h5 */
 #include "data/shard_h5.h"
 
 #ifdef HAVE_HDF5
@@ -61,8 +61,8 @@ static const H5Z_class2_t CLASS = {H5Z_CLASS_T_VERS, FILTER, 1, 1, "zstd", NULL,
 #ifdef SHARD_PLUGIN
 
 #include <H5PLextern.h>
-H5PL_type_t H5PLget_plugin_type(void) { return H5PL_TYPE_FILTER; }
-const void *H5PLget_plugin_info(void) { return &CLASS; }
+__attribute__((visibility("default"))) H5PL_type_t H5PLget_plugin_type(void) { return H5PL_TYPE_FILTER; }
+__attribute__((visibility("default"))) const void *H5PLget_plugin_info(void) { return &CLASS; }
 
 #else
 
@@ -73,6 +73,4 @@ status shard_register_zstd(void)
 }
 
 #endif
-#else
-status shard_register_zstd(void) { return FAIL(ST_EUNAVAIL, SHARD_UNAVAILABLE); }
 #endif

@@ -2,6 +2,7 @@
 
 #include "core/log.h"
 #include "core/thread.h"
+#include "data/file.h"
 #include "data/hash.h"
 #include "data/synth_part.h"
 
@@ -172,32 +173,18 @@ static status write_batch(job *j, thread_pool *pool, quota *mix, quota *looks, i
     return st;
 }
 
-static status make_dirs(const char *dir)
-{
-    char path[4096];
-    if (strlen(dir) > sizeof path - 64) return FAIL(ST_EINVAL, "%.64s...: path too long", dir);
-    snprintf(path, sizeof path, "%s/img", dir);
-    for (char *p = path + 1;; p++) {
-        if (*p != '/' && *p) continue;
-        char old = *p;
-        *p = 0;
-        if (mkdir(path, 0755) != 0 && errno != EEXIST) return FAIL(ST_EIO, "%s: %s", path, strerror(errno));
-        *p = old;
-        if (!old) return ST_OK;
-    }
-}
-
 status synth_write(const char *dir, const synth_opts *o)
 {
     TRY(check_opts(o));
-    TRY(make_dirs(dir));
+    char path[4096], tmp[4128];
+    TRY(file_join(path, sizeof path - 64, dir, "img"));
+    TRY(file_make_dir(path));
     quota mix, looks;
     float share[LOOK_COUNT];
     for (int i = 0; i < LOOK_COUNT; i++) share[i] = LOOKS[i].share;
     TRY(quota_init(&looks, share, LOOK_COUNT));
     TRY(quota_init(&mix, o->mix ? o->mix : o->kind == SYNTH_PROMPTS ? MIX_PROMPTS : MIX_SFT, SYNTH_CATEGORY_COUNT));
 
-    char path[4096], tmp[4128];
     snprintf(path, sizeof path, "%s/data.jsonl", dir);
     snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid());
     status st = ST_OK;

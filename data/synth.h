@@ -39,8 +39,8 @@ typedef enum synth_kind {
 } synth_kind;
 
 /* Writes dir/data.jsonl and dir/img/NAME.png (named by content, so rows and splits share files). Streams of different
- * (seed, split) never share a scene key; kinds of equal (seed, split) and mix show the same scenes. Category counts follow
- * the mix to within one row. */
+ * (seed, split) never share a scene key; sft and direct rows of equal (seed, split, mix, describe) show the same scenes. Category
+ * counts follow the mix to within one row. */
 typedef struct synth_opts {
     synth_kind kind;
     int64_t n;

@@ -27,8 +27,9 @@ void tokenizer_decode(const tokenizer *t, const int32_t *id, int n, bool skip_sp
 /* Decode to a fresh NUL-terminated valid UTF-8 string, invalid sequences replaced by U+FFFD; caller frees. */
 char *tokenizer_text(const tokenizer *t, const int32_t *id, int n, bool skip_special);
 
-/* Learns a tokenizer from texts: specials first split out, Qwen pre-tokenizer, then `merges` merges by pair count
- * (ties: the smaller pair), writes a complete tokenizer.json at path. added[i].special as in Hugging Face. */
+/* Learns a tokenizer from texts: specials first split out, Qwen pre-tokenizer, then at most `merges` merges by pair count
+ * (ties: the smaller pair; fewer when every word has become one token), writes a complete tokenizer.json at path.
+ * added[i].special as in Hugging Face. */
 typedef struct added_token { const char *text; bool special; } added_token;
 status tokenizer_train(const char *const *texts, int64_t n, const added_token *added, int n_added, int merges, const char *path);
 

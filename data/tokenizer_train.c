@@ -205,8 +205,7 @@ static status learn(trainer *t, int merges)
     for (uint64_t i = 0; i < t->n_pair_slot; i++)
         if (t->pairs[i].used) heap_push(t, (candidate){t->pairs[i].count, t->pairs[i].pair});
     while (t->n_merge < merges) {
-        if (t->n_heap == 0)
-            return FAIL(ST_EINVAL, "the texts give only %d merges, %d were asked for; use more text or fewer merges", t->n_merge, merges);
+        if (t->n_heap == 0) break; /* every word is one token already */
         candidate c = heap_pop(t);
         pair_stat *p = pair_find(t, c.pair);
         if (p->count != c.count) { /* counts fell since it was queued: queue what is left */

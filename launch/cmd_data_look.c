@@ -1,6 +1,7 @@
 /* data inspect, data filter, data verify: commands that read. */
 #include "core/log.h"
 #include "data/dataset.h"
+#include "data/file.h"
 #include "data/shard.h"
 #include "launch/args.h"
 #include "launch/cmd_data.h"
@@ -33,12 +34,7 @@ static void count(tally *t, int *n, const char *name)
 static void print_image(dataset *d, const char *ref)
 {
     image im = {0};
-    image_processor p;
-    int w = 0, h = 0;
-    image_processor_default(&p);
-    status st = dataset_image(d, ref, &im);
-    if (st == ST_OK) printf("[image %dx%d %s]", im.w, im.h, ref);
-    else if (st == ST_EINVAL && dataset_view(d, ref, &p, &im, &w, &h) == ST_OK) printf("[view of %dx%d %s]", w, h, ref);
+    if (dataset_image(d, ref, &im) == ST_OK) printf("[image %dx%d %s]", im.w, im.h, ref);
     else printf("[image %s: %s]", ref, fail_message());
     image_free(&im);
 }
@@ -210,12 +206,9 @@ static void folder_of(const char *path, char *out, size_t cap)
 static status same_folder(const char *a, const char *b)
 {
     char fa[4096], fb[4096];
-    struct stat sa, sb;
     folder_of(a, fa, sizeof fa);
     folder_of(b, fb, sizeof fb);
-    if (stat(fa, &sa) != 0) return FAIL(ST_EIO, "%s: %s", fa, strerror(errno));
-    if (stat(fb, &sb) != 0) return FAIL(ST_EIO, "%s: %s", fb, strerror(errno));
-    if (sa.st_dev != sb.st_dev || sa.st_ino != sb.st_ino)
+    if (!file_same(fa, fb))
         return args_usage("--out must be in the folder of %s: its picture paths are relative to it", a);
     return ST_OK;
 }

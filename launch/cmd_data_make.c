@@ -213,7 +213,7 @@ status data_tokenizer(int argc, char **argv)
     int64_t merges = 256, limit = 20000;
     bool helped = false;
     arg_list pos = {0};
-    const arg table[] = {{"merges", ARG_INT, &merges, "N", "pairs to merge; the vocabulary is 256 bytes + N + 15 added tokens (256)"},
+    const arg table[] = {{"merges", ARG_INT, &merges, "N", "pairs to merge at most; vocabulary: 256 bytes + merges + 15 added tokens (256)"},
                          {"limit", ARG_INT, &limit, "N", "rows read from each file (20000)"},
                          {"out", ARG_STR, &out, "FILE", "the tokenizer.json to write"},
                          {.name = NULL}};
