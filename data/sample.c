@@ -175,3 +175,52 @@ void sample_free(sample *s)
     json_free(s->row);
     *s = (sample){0};
 }
+
+static void put_member(json_out *o, const char *key, const char *v)
+{
+    json_key(o, key);
+    json_put_str(o, v);
+}
+
+static void put_content(const sample *s, const message *m, json_out *o)
+{
+    if (m->n_part == 1 && m->parts[0].text) {
+        json_put_str(o, m->parts[0].text);
+        return;
+    }
+    json_open(o, '[');
+    for (int i = 0; i < m->n_part; i++) {
+        const part *p = &m->parts[i];
+        json_open(o, '{');
+        put_member(o, "type", p->text ? "text" : "image");
+        put_member(o, p->text ? "text" : "path", p->text ? p->text : s->images[p->image]);
+        json_close(o, '}');
+    }
+    json_close(o, ']');
+}
+
+void sample_to_json(const sample *s, json_out *o)
+{
+    json_open(o, '{');
+    put_member(o, "id", s->id);
+    json_key(o, "messages");
+    json_open(o, '[');
+    for (int i = 0; i < s->n_message; i++) {
+        json_open(o, '{');
+        put_member(o, "role", role_name(s->messages[i].role));
+        json_key(o, "content");
+        put_content(s, &s->messages[i], o);
+        json_close(o, '}');
+    }
+    json_close(o, ']');
+    if (s->answer) put_member(o, "answer", s->answer);
+    if (s->verifier) put_member(o, "verifier", s->verifier);
+    if (s->category) put_member(o, "category", s->category);
+    if (s->domain) put_member(o, "domain", s->domain);
+    for (int64_t i = 0; i < json_len(s->row); i++)
+        if (!strncmp(json_key_at(s->row, i), "x_", 2)) {
+            json_key(o, json_key_at(s->row, i));
+            json_put_node(o, json_at(s->row, i));
+        }
+    json_close(o, '}');
+}

@@ -35,5 +35,7 @@ typedef struct sample {
 status sample_parse(sample *out, const char *line, size_t len, const char *what);
 void sample_free(sample *s); /* zeroes it; all-zero is legal */
 const char *role_name(role r);
+/* The row again, its x_ fields included; sample_parse reads it back. */
+void sample_to_json(const sample *s, json_out *o);
 
 #endif

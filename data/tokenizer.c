@@ -89,7 +89,7 @@ void tokenizer_index_added(tokenizer *t)
     }
 }
 
-const merge *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b)
+const merge_rule *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b)
 {
     uint64_t pair = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
     for (uint64_t at = tokenizer_slot(pair, t->n_slot);; at = (at + 1) & (t->n_slot - 1)) {
@@ -129,7 +129,7 @@ static chance heap_pop(bpe *w)
 static void consider(bpe *w, int32_t at)
 {
     if (at < 0 || w->sym[at].next < 0) return;
-    const merge *m = tokenizer_find_merge(w->t, w->sym[at].id, w->sym[w->sym[at].next].id);
+    const merge_rule *m = tokenizer_find_merge(w->t, w->sym[at].id, w->sym[w->sym[at].next].id);
     if (m) heap_push(w, (chance){m->rank, at, m->made});
 }
 
@@ -155,7 +155,7 @@ static void encode_piece(void *ctx, const char *piece, size_t n)
         symbol *s = &w->sym[c.at];
         if (s->id < 0 || s->next < 0) continue;
         symbol *right = &w->sym[s->next];
-        const merge *m = tokenizer_find_merge(w->t, s->id, right->id);
+        const merge_rule *m = tokenizer_find_merge(w->t, s->id, right->id);
         if (!m || m->made != c.made || m->rank != c.rank) continue;
         s->id = m->made;
         s->next = right->next;

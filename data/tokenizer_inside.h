@@ -12,13 +12,13 @@
 /* Text of every id. used false: a row without a string. */
 typedef struct token { char *text; int32_t len; bool used, added, special; } token;
 
-typedef struct merge { uint64_t pair; int32_t rank, made; } merge; /* pair = a << 32 | b; made < 0: empty slot */
+typedef struct merge_rule { uint64_t pair; int32_t rank, made; } merge_rule; /* pair = a << 32 | b; made < 0: empty slot */
 
 struct tokenizer {
     int n;             /* highest id + 1 */
     token *tokens;     /* (n) */
     int32_t byte_id[256];
-    merge *merges;     /* open addressing, n_slot a power of two */
+    merge_rule *merges; /* open addressing, n_slot a power of two */
     uint64_t n_slot;
     int32_t *added;    /* ids of added tokens grouped by first byte, longer ones first within a group */
     int n_added;
@@ -47,7 +47,7 @@ static inline uint64_t tokenizer_slot(uint64_t pair, uint64_t n)
     return (h ^ h >> 32) & (n - 1);
 }
 
-const merge *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b);
+const merge_rule *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b);
 
 /* What a learnt tokenizer is made of: texts of its symbols by id, and merges a << 32 | b in order. */
 typedef struct tokenizer_plan {

@@ -144,7 +144,7 @@ static status add_merge(tokenizer *t, const json *vocab, const json *m, int32_t 
     if (left < 0 || right < 0 || made < 0) return FAIL(ST_EINVAL, "'%.40s' or one of its halves is not in model.vocab", *buf);
     uint64_t pair = (uint64_t)left << 32 | (uint64_t)right, at = tokenizer_slot(pair, t->n_slot);
     while (t->merges[at].made >= 0 && t->merges[at].pair != pair) at = (at + 1) & (t->n_slot - 1);
-    t->merges[at] = (merge){pair, rank, (int32_t)made};
+    t->merges[at] = (merge_rule){pair, rank, (int32_t)made};
     return ST_OK;
 }
 
@@ -156,7 +156,7 @@ static status read_merges(tokenizer *t, const json *vocab, const json *list)
     while (t->n_slot < 2 * (uint64_t)n) t->n_slot *= 2;
     t->merges = malloc(t->n_slot * sizeof *t->merges);
     if (!t->merges) return FAIL(ST_ENOMEM, "out of memory for %lld merges", (long long)n);
-    for (uint64_t i = 0; i < t->n_slot; i++) t->merges[i] = (merge){0, 0, -1};
+    for (uint64_t i = 0; i < t->n_slot; i++) t->merges[i] = (merge_rule){0, 0, -1};
     const char *first = json_str(json_at(list, 0));
     if (first && !strncmp(first, "#version", 8)) from = 1;
     char *buf = NULL;

@@ -233,10 +233,10 @@ static void test_merging(void **state)
         int32_t id[40], k = n;
         for (int i = 0; i < n; i++) id[i] = tok->byte_id[(uint8_t)s[i]];
         for (;;) {
-            const merge *best = NULL;
+            const merge_rule *best = NULL;
             int at = 0;
             for (int i = 0; i + 1 < k; i++) {
-                const merge *m = tokenizer_find_merge(tok, id[i], id[i + 1]);
+                const merge_rule *m = tokenizer_find_merge(tok, id[i], id[i + 1]);
                 if (m && (!best || m->rank < best->rank)) best = m, at = i;
             }
             if (!best) break;
