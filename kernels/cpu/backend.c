@@ -153,14 +153,14 @@ static packed *find_pack(cpu *c, const tensor *w, int64_t outputs, int64_t input
 
 const float *cpu_pack(cpu *c, const tensor *w)
 {
-    int64_t outputs = rows_of(w), inputs = cols_of(w), need = (outputs + LANES - 1) / LANES * LANES * inputs;
+    int64_t outputs = rows_of(w), inputs = cols_of(w), need = (outputs + LANES - 1) / LANES * LANES * inputs + 1;
     packed *p = find_pack(c, w, outputs, inputs);
     if (p && p->capacity < need) {
         free(p->panels);
         p->panels = aligned_alloc(ALIGN, ((size_t)need * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN);
         p->capacity = p->panels ? need : 0;
     }
-    if (!p || (need && !p->panels)) {
+    if (!p || !p->panels) {
         cpu_error(c, FAIL(ST_ENOMEM, "out of memory: %.1f MiB for packed weights",
                           (double)need * sizeof(float) / (1 << 20)));
         return NULL;
