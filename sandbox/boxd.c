@@ -1,0 +1,469 @@
+#include "sandbox/boxd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { POOL_UID = 64917 }; /* used when started as root: an id no system hands out; boxes never run as root */
+static const double ANSWER_S = 2; /* how long a runner may take to report after being told to kill its turn */
+
+/* ---- boxes ---- */
+
+boxrec *boxd_box_new(boxd *b, uint32_t id)
+{
+    boxrec *x = calloc(1, sizeof *x);
+    if (!x) _exit(1); /* everything below ends with us, and the client reports it as infrastructure */
+    x->id = id;
+    x->input = -1;
+    x->head = malloc((size_t)b->pool.limits.output_kib_kept << 10);
+    if (!x->head) _exit(1);
+    x->wall_s = b->pool.limits.wall_s;
+    return x;
+}
+
+void boxd_box_free(boxd *b, boxrec *x)
+{
+    for (int out = 0; out < 2; out++) {
+        boxrec **p = out ? &b->outbox : &b->queue;
+        while (*p && *p != x) p = &(*p)->next;
+        if (*p) *p = x->next;
+        boxrec **end = out ? &b->outbox : &b->queue;
+        while (*end) end = &(*end)->next;
+        *(out ? &b->outbox_end : &b->queue_end) = end;
+    }
+    if (x->jail) pool_box_release(b, x);
+    if (x->input >= 0) close(x->input);
+    free(x->code);
+    free(x->head);
+    free(x->result_body);
+    free(x);
+}
+
+static boxrec **find_box(boxd *b, uint32_t id) { return id < (uint32_t)b->n_box ? &b->boxes[id] : NULL; }
+
+/* ---- output: the first three quarters and the last quarter of what may be kept ---- */
+
+static size_t kept(const boxd *b) { return (size_t)b->pool.limits.output_kib_kept << 10; }
+static size_t head_size(const boxd *b) { return kept(b) / 4 * 3; }
+
+static void keep_output(boxd *b, boxrec *x, const char *p, size_t n)
+{
+    x->n_out += (int64_t)n;
+    size_t room = head_size(b) - x->n_head, k = n < room ? n : room;
+    memcpy(x->head + x->n_head, p, k);
+    x->n_head += k;
+    p += k;
+    n -= k;
+    size_t size = kept(b) - head_size(b);
+    char *tail = x->head + head_size(b);
+    if (n > size) { p += n - size; n = size; }
+    for (size_t part; n; n -= part, p += part) {
+        part = n < size - x->tail_at ? n : size - x->tail_at;
+        memcpy(tail + x->tail_at, p, part);
+        x->tail_at = (x->tail_at + part) % size;
+    }
+}
+
+void boxd_read_output(boxd *b, jailrec *j)
+{
+    boxrec *x = j->box && j->box->state == BOX_TURN ? j->box : NULL;
+    for (int i = 0; i < 8; i++) { /* a flooding box gets its share, not the whole loop */
+        ssize_t n = read(j->out, b->buf, 64 << 10);
+        if (n <= 0) return;
+        if (!x) continue; /* between turns: nobody's */
+        keep_output(b, x, b->buf, (size_t)n);
+        if (x->n_out > b->pool.limits.output_kib_max << 10 && x->stage < 2) {
+            x->cause = BOX_OUTPUT;
+            x->stage = 2;
+            x->deadline = wire_now() + ANSWER_S;
+            wire_head k = {.op = OP_KILL};
+            wire_send(j->ctl, &k, sizeof k, NULL, 0, NULL, 0);
+        }
+        if (n < 64 << 10) return;
+    }
+}
+
+static void forget_output(boxrec *x)
+{
+    x->n_head = x->tail_at = 0;
+    x->n_out = 0;
+}
+
+/* head, a mark where bytes were dropped, tail; malloc'ed */
+static char *take_output(boxd *b, boxrec *x, int32_t *len, int32_t *truncated)
+{
+    size_t size = kept(b) - head_size(b);
+    int64_t beyond = x->n_out - (int64_t)x->n_head;
+    size_t n_tail = beyond > (int64_t)size ? size : (size_t)beyond;
+    char mark[64] = "";
+    *truncated = beyond > (int64_t)size;
+    if (*truncated) snprintf(mark, sizeof mark, "\n[... %lld bytes left out ...]\n", (long long)(beyond - (int64_t)size));
+    size_t m = strlen(mark), at = beyond > (int64_t)size ? x->tail_at : 0;
+    char *s = malloc(x->n_head + m + n_tail + WIRE_MESSAGE_MAX + 1);
+    if (!s) _exit(1);
+    memcpy(s, x->head, x->n_head);
+    memcpy(s + x->n_head, mark, m);
+    for (size_t i = 0; i < n_tail; i++) s[x->n_head + m + i] = x->head[head_size(b) + (at + i) % size];
+    *len = (int32_t)(x->n_head + m + n_tail);
+    return s;
+}
+
+/* ---- results ---- */
+
+static int send_result(boxd *b, boxrec *x)
+{
+    wire_result *r = &x->result;
+    int fd = r->n_image > 0 && x->jail ? x->jail->img : -1;
+    int e = wire_send(b->client, r, sizeof *r, x->result_body, (size_t)r->text_len + (size_t)r->message_len, &fd, fd >= 0);
+    if (e == -EAGAIN) return e;
+    free(x->result_body);
+    x->result_body = NULL;
+    x->state = BOX_IDLE;
+    return e;
+}
+
+static void deliver(boxd *b, boxrec *x)
+{
+    x->state = BOX_REPLY;
+    free(x->code);
+    x->code = NULL;
+    if (x->canary) {
+        x->result_body[x->result.text_len] = 0;
+        x->state = BOX_IDLE;
+        b->canary_result = x->result;
+        b->canary_text = x->result_body;
+        x->result_body = NULL;
+        b->canary_ready = true;
+        return;
+    }
+    if (b->outbox || send_result(b, x) == -EAGAIN) {
+        x->next = NULL;
+        *b->outbox_end = x;
+        b->outbox_end = &x->next;
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT, .data.u64 = EV_CLIENT};
+        epoll_ctl(b->ep, EPOLL_CTL_MOD, b->client, &ev);
+    }
+}
+
+static void flush_outbox(boxd *b)
+{
+    while (b->outbox) {
+        boxrec *x = b->outbox, *next = x->next;
+        if (send_result(b, x) == -EAGAIN) return;
+        b->outbox = next;
+    }
+    b->outbox_end = &b->outbox;
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = EV_CLIENT};
+    epoll_ctl(b->ep, EPOLL_CTL_MOD, b->client, &ev);
+}
+
+void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
+{
+    wire_result *r = &x->result;
+    double now = wire_now();
+    memset(r, 0, sizeof *r);
+    r->h = (wire_head){.op = OP_RESULT, .id = x->id, .turn = x->turn, .nonce = x->ticket};
+    if (x->jail) boxd_read_output(b, x->jail);
+    bool keep = false;
+    box_verdict v = verdict_of(b, x, e, &r->code, &keep);
+    r->verdict = (int)v;
+    r->wall_ms = 1e3 * (now - x->started);
+    r->queue_ms = 1e3 * (x->started - x->queued);
+    r->tier = (int)b->tier;
+    r->state_lost = x->has_state && (!e || e->state_lost);
+    if (e) {
+        r->cpu_ms = e->cpu_ms;
+        r->peak_mib = (double)e->max_rss_kib / 1024;
+    }
+    if (x->jail && x->jail->cg >= 0) {
+        double cpu = cgroup_cpu_ms(&b->cg, x->jail->cg), peak = cgroup_peak_mib(&b->cg, x->jail->cg);
+        if (cpu >= 0) r->cpu_ms = cpu - x->cpu_before;
+        if (peak >= 0) r->peak_mib = peak;
+    }
+    r->error_line = 0;
+    const wire_claim *c = e && e->has_claim ? &e->claim : NULL;
+    if (c && (v == BOX_OK || v == BOX_PY_ERROR || v == BOX_EXIT || v == BOX_PIDS || v == BOX_TIMEOUT_SOFT)) {
+        memcpy(r->error_type, c->type, sizeof r->error_type);
+        r->error_type[sizeof r->error_type - 1] = 0;
+        r->error_line = c->line;
+        r->message_len = c->message_len;
+    }
+    int32_t truncated;
+    x->result_body = take_output(b, x, &r->text_len, &truncated);
+    if (r->message_len) memcpy(x->result_body + r->text_len, c->message, (size_t)r->message_len);
+    r->truncated = truncated;
+    if (c && keep) {
+        r->n_image = c->n_image;
+        memcpy(r->image, c->image, sizeof r->image);
+        r->truncated |= c->images_dropped > 0;
+    }
+    if (x->jail && e) {
+        wire_head judge = {.op = keep ? OP_COMMIT : OP_ROLLBACK};
+        wire_send(x->jail->ctl, &judge, sizeof judge, NULL, 0, NULL, 0);
+        x->jail->state = JAIL_PARKED;
+        if (e->state_lost) x->dead = x->has_state;
+        if (e->protocol) x->jail->uses = 1 << 20; /* not to be used by another box */
+    } else {
+        x->dead = x->has_state;
+    }
+    if (keep) x->has_state = true;
+    deliver(b, x);
+}
+
+/* The turn did not run, or nobody can say how it ended. */
+void boxd_fail_turn(boxd *b, boxrec *x, box_verdict v)
+{
+    if (x->started == 0) x->started = wire_now();
+    x->cause = v;
+    x->stage = 3;
+    boxd_turn_end(b, x, NULL);
+}
+
+/* ---- the client's messages ---- */
+
+static void reply_pool(boxd *b, status st)
+{
+    wire_reply *r = &b->report;
+    r->h = (wire_head){.op = st == ST_OK ? OP_POOL_OK : OP_POOL_FAIL};
+    r->code = st;
+    r->tier = (int)b->tier;
+    if (st != ST_OK) snprintf(r->text, sizeof r->text, "%s", fail_message());
+    wire_send(b->client, r, sizeof *r, NULL, 0, NULL, 0);
+}
+
+static void pool_end(boxd *b)
+{
+    for (int i = 0; i < b->n_box; i++)
+        if (b->boxes[i]) boxd_box_free(b, b->boxes[i]);
+    free(b->boxes);
+    b->boxes = NULL;
+    b->n_box = 0;
+    if (b->canary) boxd_box_free(b, b->canary);
+    b->canary = NULL;
+    pool_zygote_stop(b);
+    cgroup_clear(&b->cg);
+    free(b->jails);
+    free(b->strings);
+    b->jails = NULL;
+    b->strings = NULL;
+    b->n_jail = 0;
+    free(b->canary_text);
+    b->canary_text = NULL;
+    b->pool_on = b->creating = b->broken = b->canary_ready = b->ending = false;
+}
+
+void boxd_pool_done(boxd *b, status st)
+{
+    b->creating = false;
+    reply_pool(b, st);
+    b->ending = st != ST_OK;
+}
+
+static void on_pool(boxd *b, size_t n)
+{
+    if (b->pool_on) pool_end(b);
+    memcpy(&b->pool, b->buf, sizeof b->pool);
+    b->n_strings = n - sizeof b->pool;
+    b->strings = malloc(b->n_strings);
+    b->n_box = b->pool.max_live;
+    b->n_jail = b->pool.max_live + b->pool.spares + b->pool.max_starting + 2;
+    b->boxes = calloc((size_t)b->n_box, sizeof(boxrec *));
+    b->jails = calloc((size_t)b->n_jail, sizeof *b->jails);
+    if (!b->strings || !b->boxes || !b->jails) _exit(1);
+    memcpy(b->strings, b->buf + sizeof b->pool, b->n_strings);
+    memset(&b->report, 0, sizeof b->report);
+    memset(b->deaths, 0, sizeof b->deaths);
+    b->pool_on = b->creating = true;
+    b->canary_step = 0;
+    b->jail_failures = 0;
+    cgroup_limits(&b->cg, &b->pool.limits);
+    b->tier = b->cg.version ? BOX_T0 : BOX_T1;
+    status st = pool_zygote_start(b);
+    if (st != ST_OK) boxd_pool_done(b, st);
+}
+
+static void on_exec(boxd *b, boxrec *x, const wire_run *m, size_t n)
+{
+    x->turn = m->h.turn;
+    x->ticket = m->h.nonce;
+    x->len = n - sizeof *m;
+    x->code = malloc(x->len + 1);
+    if (!x->code) _exit(1);
+    memcpy(x->code, m + 1, x->len);
+    boxd_queue(b, x);
+}
+
+void boxd_queue(boxd *b, boxrec *x)
+{
+    x->queued = wire_now();
+    x->started = 0;
+    x->stage = 0;
+    x->cause = BOX_OK;
+    forget_output(x);
+    x->state = BOX_QUEUED;
+    if (x->dead || b->broken) {
+        boxd_fail_turn(b, x, b->broken ? BOX_INFRA : BOX_DEAD);
+    } else if (x->jail) {
+        pool_run(b, x);
+    } else {
+        x->next = NULL;
+        *b->queue_end = x;
+        b->queue_end = &x->next;
+    }
+}
+
+static bool on_client(boxd *b)
+{
+    for (int i = 0; i < 64; i++) {
+        int fds[WIRE_FDS], n_fd = 0;
+        ssize_t n = wire_recv(b->client, b->buf, WIRE_MSG_MAX, fds, &n_fd, NULL, MSG_DONTWAIT);
+        if (n == -EAGAIN) return true;
+        if (n < (ssize_t)sizeof(wire_head)) return false;
+        const wire_head *h = (const wire_head *)b->buf;
+        const wire_run *m = (const wire_run *)b->buf;
+        boxrec **x = b->boxes ? find_box(b, h->id) : NULL;
+        int used = 0;
+        switch (h->op) {
+            case OP_POOL: on_pool(b, (size_t)n); break;
+            case OP_POOL_END: pool_end(b); break;
+            case OP_OPEN:
+                if (!x || *x || n < (ssize_t)sizeof *m) return false;
+                *x = boxd_box_new(b, h->id);
+                (*x)->seed = m->seed;
+                if (n_fd == 1) (*x)->input = fds[used++];
+                break;
+            case OP_EXEC:
+                if (!x || !*x || (*x)->state != BOX_IDLE || n < (ssize_t)sizeof *m) return false;
+                on_exec(b, *x, m, (size_t)n);
+                break;
+            case OP_CLOSE:
+                if (!x || !*x) return false;
+                boxd_box_free(b, *x);
+                *x = NULL;
+                break;
+            default: return false;
+        }
+        while (used < n_fd) close(fds[used++]);
+    }
+    return true;
+}
+
+/* ---- clocks ---- */
+
+/* Seconds until the next deadline, and acts on those that passed. */
+static double run_clocks(boxd *b)
+{
+    double now = wire_now(), next = 3600;
+    for (int i = 0; i < b->n_jail; i++) {
+        jailrec *j = &b->jails[i];
+        if (j->state == JAIL_STARTING || j->state == JAIL_RESETTING) {
+            if (now > j->since + 30) pool_jail_kill(b, j); /* its exit is handled like any other */
+            next = fmin(next, 30);
+        }
+        if (j->state != JAIL_RUNNING) continue;
+        boxrec *x = j->box;
+        if (now < x->deadline) {
+            next = fmin(next, x->deadline - now);
+            continue;
+        }
+        wire_head m = {.op = x->stage == 0 ? OP_INTERRUPT : OP_KILL};
+        if (x->stage == 0 && x->cause == BOX_OK) x->cause = BOX_TIMEOUT_SOFT;
+        if (x->stage == 1 && x->cause == BOX_TIMEOUT_SOFT) x->cause = BOX_TIMEOUT_HARD;
+        if (x->stage >= 2) { /* the runner is silent: its whole jail goes */
+            boxd_fail_turn(b, x, x->cause);
+            pool_jail_kill(b, j);
+            continue;
+        }
+        wire_send(j->ctl, &m, sizeof m, NULL, 0, NULL, 0);
+        x->deadline = now + (x->stage == 0 ? b->pool.limits.wall_grace_s : ANSWER_S);
+        x->stage++;
+        next = fmin(next, x->deadline - now);
+    }
+    return next;
+}
+
+static bool on_event(boxd *b, uint64_t data)
+{
+    int kind = (int)(data & 15), index = (int)(data >> 4 & 0xfffffff);
+    switch (kind) {
+        case EV_CLIENT:
+            if (b->outbox) flush_outbox(b);
+            return on_client(b);
+        case EV_TERM: return false;
+        case EV_ZYGOTE:
+            if (b->zygote >= 0 && b->serial >= (uint32_t)(data >> 32)) pool_on_zygote(b);
+            return true;
+        default: break;
+    }
+    jailrec *j = index < b->n_jail ? &b->jails[index] : NULL;
+    if (!j || j->state == JAIL_FREE || j->serial != (uint32_t)(data >> 32)) return true;
+    if (kind == EV_CTL) pool_on_jail(b, j);
+    if (kind == EV_OUT) boxd_read_output(b, j);
+    if (kind == EV_PIDFD) pool_on_exit(b, j);
+    return true;
+}
+
+static void drop_root(void)
+{
+    if (geteuid() != 0) return;
+    /* If this is refused, the zygote's own steps decide; nothing below trusts an id. */
+    if (setgroups(0, NULL) || setresgid(POOL_UID, POOL_UID, POOL_UID) || setresuid(POOL_UID, POOL_UID, POOL_UID)) return;
+    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* /proc/self stays ours, which writing id maps needs */
+}
+
+int boxd_main(int sock)
+{
+    static boxd b;
+    b.client = sock;
+    b.zygote = -1;
+    b.queue_end = &b.queue;
+    b.outbox_end = &b.outbox;
+    b.buf = malloc(WIRE_MSG_MAX);
+    setsid(); /* a Ctrl-C on the terminal is the client's affair */
+    cgroup_prepare(&b.cg, POOL_UID);
+    drop_root();
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* after the change of ids, which clears it */
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    sigset_t term;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, NULL);
+    signal(SIGCHLD, SIG_DFL);
+    b.ep = epoll_create1(EPOLL_CLOEXEC);
+    b.term = signalfd(-1, &term, SFD_CLOEXEC);
+    if (!b.buf || b.ep < 0 || b.term < 0 || fcntl(sock, F_SETFL, O_NONBLOCK)) return 1;
+    pool_epoll(&b, b.client, EV_CLIENT, 0, 0);
+    pool_epoll(&b, b.term, EV_TERM, 0, 0);
+    for (bool on = true; on;) {
+        double wait = b.pool_on ? run_clocks(&b) : 3600;
+        if (b.pool_on) pool_schedule(&b);
+        struct epoll_event ev[64];
+        int n = epoll_wait(b.ep, ev, 64, (int)ceil(1e3 * wait));
+        for (int i = 0; i < n && on; i++) on = on_event(&b, ev[i].data.u64);
+        while (b.canary_ready && !b.ending) {
+            char *text = b.canary_text;
+            wire_result r = b.canary_result;
+            b.canary_ready = false;
+            b.canary_text = NULL;
+            canary_next(&b, &r, text);
+            free(text);
+        }
+        if (b.ending) pool_end(&b);
+    }
+    if (b.pool_on) pool_end(&b);
+    return 0;
+}

@@ -1,0 +1,110 @@
+/* The supervisor's own state. boxd.c: the loop, the client's messages, results. pool.c: zygote, jails, admission.
+ * verdict.c: from facts and claims to a verdict. canary.c: attacks on a jail before it may be used. */
+#ifndef SANDBOX_BOXD_H
+#define SANDBOX_BOXD_H
+
+#include "sandbox/cgroup.h"
+#include "sandbox/protocol.h"
+
+typedef struct boxrec boxrec;
+
+typedef enum jail_state { JAIL_FREE, JAIL_STARTING, JAIL_SPARE, JAIL_PARKED, JAIL_RUNNING, JAIL_RESETTING } jail_state;
+
+typedef struct jailrec {
+    jail_state state;
+    uint32_t serial;    /* of this use of the table entry: events of an earlier one are stale */
+    int ctl, out, img, pidfd, cg; /* cg: cgroup slot, -1 = none */
+    int uses;
+    double since;       /* start of the state */
+    boxrec *box;        /* PARKED and RUNNING */
+} jailrec;
+
+typedef enum box_state { BOX_IDLE, BOX_QUEUED, BOX_TURN, BOX_REPLY } box_state;
+
+struct boxrec {
+    uint32_t id;
+    box_state state;
+    uint64_t seed;
+    int input;          /* memfd of the pictures, -1 = none */
+    bool input_sent;
+    jailrec *jail;
+    bool has_state, dead; /* a turn has succeeded; its process is lost */
+    bool canary;
+    double wall_s;      /* soft limit of the turn; the pool's, but shorter for a canary */
+    /* the turn */
+    uint32_t turn;
+    uint64_t ticket;    /* the client's number for this submit */
+    char *code;
+    size_t len;
+    double queued, started, deadline;
+    int stage;          /* 0 running, 1 interrupted, 2 told to kill, 3 jail killed */
+    box_verdict cause;  /* why it was interrupted or killed; BOX_OK = it was not */
+    int64_t oom_before, pids_before;
+    double cpu_before;
+    /* output: head[0..n_head), then the last bytes in a ring */
+    char *head;
+    size_t n_head, tail_at;
+    int64_t n_out;
+    wire_result result;
+    char *result_body;
+    boxrec *next;       /* queue or outbox */
+};
+
+typedef struct boxd {
+    int client, zygote, ep, term;
+    pid_t zygote_pid;
+    bool zygote_ready, pool_on, creating, broken;
+    wire_pool pool;
+    char *strings; /* modules and preset */
+    size_t n_strings;
+    box_tier tier;
+    cgroup_set cg;
+    jailrec *jails;
+    int n_jail;         /* table size */
+    int n_starting, n_spare;
+    uint32_t serial;
+    boxrec **boxes;     /* by id % cap: ids are the client's slot numbers */
+    int n_box;
+    boxrec *queue, **queue_end, *outbox, **outbox_end;
+    double deaths[5];   /* times of the last zygote deaths */
+    double zygote_since;
+    int canary_step;
+    bool canary_ready, ending; /* dealt with by the loop, not inside an event */
+    wire_result canary_result;
+    char *canary_text;
+    boxrec *canary;
+    wire_reply report;  /* of the pool's creation */
+    char *buf;
+    int jail_failures;  /* in a row */
+} boxd;
+
+/* pool.c */
+status pool_zygote_start(boxd *b);
+void pool_zygote_stop(boxd *b);
+void pool_on_zygote(boxd *b);
+void pool_schedule(boxd *b);             /* assigns spares to waiting boxes, starts more */
+void pool_jail_kill(boxd *b, jailrec *j);
+void pool_box_release(boxd *b, boxrec *x); /* its jail becomes a spare again or ends */
+void pool_on_jail(boxd *b, jailrec *j);  /* control channel readable */
+void pool_on_exit(boxd *b, jailrec *j);  /* pidfd readable */
+void pool_run(boxd *b, boxrec *x);       /* sends the turn to its jail */
+void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial);
+
+enum { EV_CLIENT, EV_ZYGOTE, EV_TERM, EV_CTL, EV_OUT, EV_PIDFD };
+
+/* boxd.c */
+void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e); /* e NULL: the jail is gone */
+void boxd_fail_turn(boxd *b, boxrec *x, box_verdict v);
+void boxd_read_output(boxd *b, jailrec *j);
+void boxd_pool_done(boxd *b, status st); /* answers the client's OP_POOL */
+void boxd_queue(boxd *b, boxrec *x);      /* its code is set: run it as soon as a jail is free */
+boxrec *boxd_box_new(boxd *b, uint32_t id);
+void boxd_box_free(boxd *b, boxrec *x);
+
+/* verdict.c */
+box_verdict verdict_of(const boxd *b, const boxrec *x, const wire_end *e, int *code, bool *keep);
+
+/* canary.c: starts the next test or finishes; result is the last one's. */
+void canary_next(boxd *b, const wire_result *result, const char *text);
+
+#endif

@@ -1,0 +1,354 @@
+#include "sandbox/cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SLOTS_MAX = 4096 };
+
+static int write_file(const char *dir, const char *file, const char *text)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t n = write(fd, text, strlen(text));
+    close(fd);
+    return n == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+static int write_number(const char *dir, const char *file, int64_t v)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)v);
+    return write_file(dir, file, text);
+}
+
+/* The number after `key ` in a file of lines, or the whole file's number if key is NULL; -1 if absent. */
+static int64_t read_number(const char *dir, const char *file, const char *key)
+{
+    char path[300], line[128];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    FILE *f = fopen(path, "re");
+    if (!f) return -1;
+    int64_t v = -1;
+    size_t n = key ? strlen(key) : 0;
+    while (fgets(line, sizeof line, f))
+        if (!key || (!strncmp(line, key, n) && line[n] == ' ')) {
+            v = strtoll(line + n, NULL, 10);
+            break;
+        }
+    fclose(f);
+    return v;
+}
+
+/* ---- finding our own group ---- */
+
+/* Where the hierarchy with this controller ("" = v2) is mounted, and which of its groups is the mount's root. */
+static bool find_mount(const char *controller, char *point, size_t n_point, char *root, size_t n_root)
+{
+    char line[1024], r[256], p[256], type[32], opts[256];
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    if (!f) return false;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f)) {
+        char *dash = strstr(line, " - ");
+        if (!dash || sscanf(line, "%*d %*d %*s %255s %255s", r, p) != 2) continue;
+        if (sscanf(dash + 3, "%31s %*s %255s", type, opts) != 2) continue;
+        if (!*controller) {
+            found = !strcmp(type, "cgroup2");
+        } else if (!strcmp(type, "cgroup")) {
+            for (char *save, *o = strtok_r(opts, ",", &save); o; o = strtok_r(NULL, ",", &save)) found |= !strcmp(o, controller);
+        }
+    }
+    fclose(f);
+    if (found) {
+        snprintf(point, n_point, "%s", p);
+        snprintf(root, n_root, "%s", r);
+    }
+    return found;
+}
+
+/* Path of our group below the mount: /proc/self/cgroup has "4:memory:/a/b", and "0::/a" for v2. */
+static bool find_own(const char *controller, char *path, size_t n)
+{
+    char line[512];
+    FILE *f = fopen("/proc/self/cgroup", "re");
+    if (!f) return false;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f)) {
+        line[strcspn(line, "\n")] = 0;
+        char *names = strchr(line, ':'), *group = names ? strchr(names + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = 0;
+        names++;
+        if (!*controller) {
+            found = !*names;
+        } else {
+            for (char *save, *o = strtok_r(names, ",", &save); o; o = strtok_r(NULL, ",", &save)) found |= !strcmp(o, controller);
+        }
+        if (found) snprintf(path, n, "%s", group);
+    }
+    fclose(f);
+    return found;
+}
+
+static bool own_dir(const char *controller, char *out, size_t n)
+{
+    char point[256], root[256], own[256];
+    if (!find_mount(controller, point, sizeof point, root, sizeof root) || !find_own(controller, own, sizeof own)) return false;
+    const char *below = own;
+    size_t k = strlen(root);
+    if (k > 1 && !strncmp(own, root, k)) below = own + k;
+    if ((size_t)snprintf(out, n, "%s%s", point, strcmp(below, "/") ? below : "") >= n) return false;
+    return access(out, F_OK) == 0;
+}
+
+/* ---- removal ---- */
+
+static bool remove_tree(const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (d) {
+        for (struct dirent *e; (e = readdir(d));) {
+            char sub[512];
+            if (strncmp(e->d_name, "slot", 4)) continue;
+            snprintf(sub, sizeof sub, "%s/%s", dir, e->d_name);
+            rmdir(sub);
+        }
+        closedir(d);
+    }
+    return rmdir(dir) == 0 || errno == ENOENT;
+}
+
+/* Groups box.<pid> whose supervisor is no more. */
+static void sweep(const char *parent)
+{
+    DIR *d = opendir(parent);
+    if (!d) return;
+    for (struct dirent *e; (e = readdir(d));) {
+        int pid, end = 0;
+        if (sscanf(e->d_name, "box.%d%n", &pid, &end) != 1 || e->d_name[end] || kill(pid, 0) == 0 || errno != ESRCH) continue;
+        char dir[512];
+        snprintf(dir, sizeof dir, "%s/%s", parent, e->d_name);
+        remove_tree(dir);
+    }
+    closedir(d);
+}
+
+/* A child with the rights of now that waits for this process to end and removes the groups: the supervisor gives up root,
+ * and may be killed. */
+static bool leave_janitor(const cgroup_set *s)
+{
+    int p[2];
+    if (pipe2(p, O_CLOEXEC)) return false;
+    pid_t pid = fork();
+    if (pid < 0) {
+        close(p[0]);
+        close(p[1]);
+        return false;
+    }
+    if (pid) {
+        close(p[0]); /* our end p[1] stays open, close-on-exec, until this process ends */
+        return true;
+    }
+    char c;
+    dup2(p[0], 0);
+    close_range(1, ~0u, 0);
+    prctl(PR_SET_NAME, "box-janitor");
+    while (read(0, &c, 1) < 0 && errno == EINTR) {}
+    for (int round = 0; round < 200; round++) { /* members die within milliseconds */
+        int left = 0;
+        for (int i = 0; i < s->n_dir; i++) left += !remove_tree(s->dir[i]);
+        if (!left) break;
+        nanosleep(&(struct timespec){0, 25000000}, NULL);
+    }
+    _exit(0);
+}
+
+/* ---- set-up ---- */
+
+/* Adds <own group>/box.<pid> of a hierarchy; index or -1. */
+static int add_dir(cgroup_set *s, const char *controller, unsigned owner)
+{
+    char own[224];
+    if (!own_dir(controller, own, sizeof own - 16)) return -1;
+    sweep(own);
+    char *dir = s->dir[s->n_dir];
+    if ((size_t)snprintf(dir, sizeof s->dir[0], "%s/box.%d", own, (int)getpid()) >= sizeof s->dir[0]) return -1;
+    if (mkdir(dir, 0755)) return -1;
+    char procs[260];
+    snprintf(procs, sizeof procs, "%s/cgroup.procs", dir);
+    if (geteuid() == 0 && (chown(dir, owner, owner) || chown(procs, owner, owner))) return -1;
+    return s->n_dir++;
+}
+
+static void undo(cgroup_set *s)
+{
+    for (int i = 0; i < s->n_dir; i++) rmdir(s->dir[i]);
+    s->n_dir = s->version = 0;
+    s->mem = s->pids = s->cpu = -1;
+}
+
+static bool try_v1(cgroup_set *s, unsigned owner)
+{
+    s->mem = add_dir(s, "memory", owner);
+    s->pids = add_dir(s, "pids", owner);
+    if (s->mem < 0 || s->pids < 0) return false;
+    s->cpu = add_dir(s, "cpuacct", owner);
+    s->version = 1;
+    return true;
+}
+
+static bool try_v2(cgroup_set *s, unsigned owner)
+{
+    int i = add_dir(s, "", owner);
+    if (i < 0 || write_file(s->dir[i], "cgroup.subtree_control", "+memory +pids")) return false;
+    s->mem = s->pids = s->cpu = i;
+    s->version = 2;
+    return true;
+}
+
+void cgroup_prepare(cgroup_set *s, unsigned owner)
+{
+    memset(s, 0, sizeof *s);
+    s->mem = s->pids = s->cpu = -1;
+    if (!try_v1(s, owner)) {
+        undo(s);
+        if (!try_v2(s, owner)) undo(s);
+    }
+    if (s->version && !leave_janitor(s)) undo(s);
+    if (!s->version)
+        snprintf(s->why_not, sizeof s->why_not, "no memory and pids control group can be made below this process's own group");
+}
+
+void cgroup_limits(cgroup_set *s, const box_limits *l)
+{
+    /* Beyond the address-space limit of one process: tells apart what only a group can stop. */
+    s->memory_bytes = (l->memory_mib + l->tmp_mib) << 20;
+    s->n_pids = l->pids;
+}
+
+static void slot_dir(const cgroup_set *s, int dir, int slot, char *out, size_t n) { snprintf(out, n, "%s/slot%d", s->dir[dir], slot); }
+
+void cgroup_memory(const cgroup_set *s, int slot, int64_t bytes)
+{
+    char d[256];
+    slot_dir(s, s->mem, slot, d, sizeof d);
+    if (s->version == 2) {
+        write_number(d, "memory.max", bytes);
+        write_number(d, "memory.swap.max", 0);
+    } else {
+        write_number(d, "memory.limit_in_bytes", bytes);
+    }
+}
+
+static bool make_slot(cgroup_set *s, int slot)
+{
+    char d[256];
+    for (int i = 0; i < s->n_dir; i++) {
+        slot_dir(s, i, slot, d, sizeof d);
+        if (mkdir(d, 0755) && errno != EEXIST) return false;
+    }
+    cgroup_memory(s, slot, s->memory_bytes);
+    slot_dir(s, s->mem, slot, d, sizeof d);
+    if (s->version == 1) write_number(d, "memory.swappiness", 0);
+    slot_dir(s, s->pids, slot, d, sizeof d);
+    return write_number(d, "pids.max", s->n_pids) == 0;
+}
+
+int cgroup_take(cgroup_set *s)
+{
+    for (int i = 0; i < s->n_slot; i++)
+        if (!s->used[i]) {
+            s->used[i] = true;
+            return i;
+        }
+    if (s->n_slot == SLOTS_MAX || !make_slot(s, s->n_slot)) return -1;
+    bool *used = realloc(s->used, (size_t)s->n_slot + 1);
+    if (!used) return -1;
+    s->used = used;
+    used[s->n_slot] = true;
+    return s->n_slot++;
+}
+
+void cgroup_give(cgroup_set *s, int slot)
+{
+    if (slot < s->n_slot) s->used[slot] = false;
+}
+
+int cgroup_join_files(const cgroup_set *s, int slot, int fds[CGROUP_FILES])
+{
+    int n = 0;
+    for (int i = 0; i < s->n_dir; i++) {
+        char d[256], path[300];
+        slot_dir(s, i, slot, d, sizeof d);
+        snprintf(path, sizeof path, "%s/cgroup.procs", d);
+        fds[n] = open(path, O_WRONLY | O_CLOEXEC);
+        if (fds[n] >= 0) n++;
+    }
+    return n;
+}
+
+int64_t cgroup_ooms(const cgroup_set *s, int slot)
+{
+    char d[256];
+    if (s->mem < 0 || slot < 0) return -1;
+    slot_dir(s, s->mem, slot, d, sizeof d);
+    return read_number(d, s->version == 2 ? "memory.events" : "memory.oom_control", "oom_kill");
+}
+
+int64_t cgroup_pid_refusals(const cgroup_set *s, int slot)
+{
+    char d[256];
+    if (s->pids < 0 || slot < 0) return -1;
+    slot_dir(s, s->pids, slot, d, sizeof d);
+    return read_number(d, "pids.events", "max");
+}
+
+double cgroup_cpu_ms(const cgroup_set *s, int slot)
+{
+    char d[256];
+    if (s->cpu < 0 || slot < 0) return -1;
+    slot_dir(s, s->cpu, slot, d, sizeof d);
+    if (s->version == 1) return 1e-6 * (double)read_number(d, "cpuacct.usage", NULL);
+    return 1e-3 * (double)read_number(d, "cpu.stat", "usage_usec");
+}
+
+double cgroup_peak_mib(const cgroup_set *s, int slot)
+{
+    char d[256];
+    if (s->mem < 0 || slot < 0) return -1;
+    slot_dir(s, s->mem, slot, d, sizeof d);
+    int64_t v = read_number(d, s->version == 2 ? "memory.peak" : "memory.max_usage_in_bytes", NULL);
+    return v < 0 ? -1 : (double)v / 1048576;
+}
+
+void cgroup_peak_reset(const cgroup_set *s, int slot)
+{
+    char d[256];
+    slot_dir(s, s->mem, slot, d, sizeof d);
+    if (s->version == 1) write_number(d, "memory.max_usage_in_bytes", 0);
+}
+
+void cgroup_clear(cgroup_set *s)
+{
+    for (int i = 0; i < s->n_slot; i++) {
+        for (int k = 0; k < s->n_dir; k++) {
+            char d[256];
+            slot_dir(s, k, i, d, sizeof d);
+            for (int round = 0; rmdir(d) && errno == EBUSY && round < 100; round++) nanosleep(&(struct timespec){0, 2000000}, NULL);
+        }
+    }
+    free(s->used);
+    s->used = NULL;
+    s->n_slot = 0;
+}

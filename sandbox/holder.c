@@ -1,0 +1,86 @@
+#include "sandbox/runner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "sandbox/interp.h"
+
+enum { FD_CHANNEL = 3, FD_IMG = 5, FD_INPUT = 6, FD_OUT = 7 };
+
+/* Leaves exactly descriptors 0..7 (BOX_HOLDER_FDS) open, all but 0, 1, 2 close-on-exec. */
+static int arrange(const holder_fds *f)
+{
+    int from[BOX_HOLDER_FDS] = {0, f->out, f->out, f->channel[0], f->channel[1], f->img, f->input < 0 ? 0 : f->input, f->out};
+    int high[BOX_HOLDER_FDS];
+    for (int i = 0; i < BOX_HOLDER_FDS; i++) {
+        high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64);
+        if (high[i] < 0) return -1;
+    }
+    for (int i = 0; i < BOX_HOLDER_FDS; i++)
+        if (dup3(high[i], i, i < 3 ? 0 : O_CLOEXEC) < 0) return -1;
+    return close_range(BOX_HOLDER_FDS, ~0u, 0);
+}
+
+static void turn(wire_run *run, size_t len, int side, int fresh, int has_input)
+{
+    static wire_claim c;
+    memset(&c, 0, sizeof c);
+    c.h = (wire_head){.op = OP_CLAIM, .turn = run->h.turn, .nonce = run->h.nonce};
+    int ok = 1;
+    if (fresh) { /* nothing the preset prints belongs to the turn */
+        dup2(0, 1);
+        dup2(0, 2);
+        ok = interp_open_box(run->seed, has_input ? FD_INPUT : -1, &c) == 0;
+    }
+    dup2(FD_OUT, 1); /* earlier turns may have closed or replaced them */
+    dup2(FD_OUT, 2);
+    if (ok) interp_run((const char *)(run + 1), len, run->h.turn, FD_IMG, &c);
+    if (wire_send(FD_CHANNEL + side, &c, sizeof c, NULL, 0, NULL, 0)) _exit(71);
+}
+
+/* A sibling, not a child: the runner must be the parent of every holder to watch, group and reap it. glibc's fork cannot
+ * say that; its handlers matter only to threads, of which a well-behaved turn leaves none. */
+static pid_t fork_sibling(void) { return (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0); }
+
+_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run)
+{
+    interp_after_fork_child();
+    int has_input = f->input >= 0;
+    rlim_t cpu = (rlim_t)(l->cpu_s + 0.999);
+    struct rlimit r = {cpu ? cpu : 1, RLIM_INFINITY}; /* the runner raises it between turns; a holder cannot */
+    setpgid(0, 0);
+    if (arrange(f) || setrlimit(RLIMIT_CPU, &r)) _exit(72);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (jail_holder(j) != ST_OK) {
+        dprintf(2, "%s\n", fail_message());
+        _exit(73);
+    }
+    int side = 0;
+    turn(run, run->h.len, side, 1, has_input);
+    for (;;) { /* parked until the next turn */
+        ssize_t n = wire_recv(FD_CHANNEL + side, run, WIRE_MSG_MAX, NULL, NULL, NULL, 0);
+        if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(n == 0 ? 0 : 74);
+        interp_before_fork();
+        pid_t pid = fork_sibling();
+        if (pid) { /* this process keeps the state the turn started from; pid < 0: the runner hears nothing and gives up */
+            interp_after_fork_parent();
+            if (pid < 0) _exit(75);
+            continue;
+        }
+        interp_after_fork_child();
+        side ^= 1; /* the parked process still listens on the other channel */
+        wire_head hello = {.op = OP_HELLO, .nonce = run->h.nonce}, go;
+        if (wire_send(FD_CHANNEL + side, &hello, sizeof hello, NULL, 0, NULL, 0)) _exit(76);
+        if (wire_recv(FD_CHANNEL + side, &go, sizeof go, NULL, NULL, NULL, 0) != (ssize_t)sizeof go) _exit(77);
+        turn(run, (size_t)n - sizeof *run, side, 0, has_input);
+    }
+}

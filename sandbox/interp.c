@@ -1,0 +1,282 @@
+#ifdef HAVE_PYTHON
+#define PY_SSIZE_T_CLEAN
+#include <Python.h> /* wants to be first */
+#endif
+
+#include "sandbox/interp.h"
+
+#ifdef HAVE_PYTHON
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static struct {
+    PyObject *run, *open_box, *preset;
+    const box_limits *limits;
+    /* of the turn under way */
+    int image_fd;
+    int64_t image_end;
+    wire_claim *claim;
+} py;
+
+/* Text of the pending exception, which is cleared. */
+static void take_error(char *type, size_t n_type, char *text, size_t n_text)
+{
+    PyObject *t, *v, *tb;
+    PyErr_Fetch(&t, &v, &tb);
+    PyErr_NormalizeException(&t, &v, &tb);
+    PyObject *s = v ? PyObject_Str(v) : NULL;
+    const char *u = s ? PyUnicode_AsUTF8(s) : NULL;
+    snprintf(type, n_type, "%s", t ? ((PyTypeObject *)t)->tp_name : "Exception");
+    snprintf(text, n_text, "%s", u ? u : "");
+    PyErr_Clear();
+    Py_XDECREF(s);
+    Py_XDECREF(t);
+    Py_XDECREF(v);
+    Py_XDECREF(tb);
+}
+
+static status fail_python(const char *what)
+{
+    char type[64], text[300];
+    take_error(type, sizeof type, text, sizeof text);
+    return FAIL(ST_EUNAVAIL, "%s: %s: %s", what, type, text);
+}
+
+static int write_all(int fd, const char *p, int64_t n, int64_t at)
+{
+    while (n > 0) {
+        ssize_t k = pwrite(fd, p, (size_t)n, at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return -1;
+        p += k;
+        at += k;
+        n -= k;
+    }
+    return 0;
+}
+
+/* emit(rgb, w, h): keeps one picture; beyond the number allowed per turn it is counted and dropped. */
+static PyObject *emit(PyObject *self, PyObject *args)
+{
+    (void)self;
+    Py_buffer b;
+    long long w, h;
+    if (!PyArg_ParseTuple(args, "y*LL", &b, &w, &h)) return NULL;
+    wire_claim *c = py.claim;
+    const box_limits *l = py.limits;
+    PyObject *result = NULL;
+    if (!c) {
+        PyErr_SetString(PyExc_RuntimeError, "no turn is running");
+    } else if (w < 1 || h < 1 || w > l->image_max_side || h > l->image_max_side || w * h > l->image_max_pixels || w > 200 * h ||
+               h > 200 * w || b.len != 3 * w * h) {
+        PyErr_Format(PyExc_ValueError, "cannot show a picture of %lldx%lld: sides 1 to %lld, at most %lld pixels, aspect at most 200",
+                     w, h, (long long)l->image_max_side, (long long)l->image_max_pixels);
+    } else if (c->n_image >= l->images_per_turn || py.image_end + b.len > WIRE_IMAGE_BYTES) {
+        c->images_dropped++;
+        result = Py_NewRef(Py_None);
+    } else if (write_all(py.image_fd, b.buf, b.len, py.image_end)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+    } else {
+        c->image[c->n_image++] = (wire_image){(int32_t)w, (int32_t)h, py.image_end};
+        py.image_end += b.len;
+        result = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&b);
+    return result;
+}
+static PyMethodDef emit_def = {"emit", emit, METH_VARARGS, NULL};
+
+static void set_environment(void)
+{
+    clearenv();
+    setenv("PATH", "/usr/bin:/bin", 1);
+    setenv("HOME", "/tmp", 1);
+    setenv("TMPDIR", "/tmp", 1);
+    setenv("LANG", "C.UTF-8", 1);
+    setenv("PYTHONHASHSEED", "0", 1); /* for a Python the model code starts itself */
+    setenv("MPLBACKEND", "module://box_figures", 1);
+    setenv("MPLCONFIGDIR", "/tmp/.matplotlib", 1);
+    /* One thread: a second one would not survive the fork, and results must not depend on their number. */
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    setenv("OMP_NUM_THREADS", "1", 1);
+    setenv("MKL_NUM_THREADS", "1", 1);
+}
+
+static status initialize(void)
+{
+    PyPreConfig pre;
+    PyPreConfig_InitIsolatedConfig(&pre);
+    pre.utf8_mode = 1;
+    PyStatus st = Py_PreInitialize(&pre);
+    if (PyStatus_Exception(st)) return FAIL(ST_EUNAVAIL, "Python does not start: %s", st.err_msg);
+    PyConfig c;
+    PyConfig_InitIsolatedConfig(&c);
+    c.use_hash_seed = 1;
+    c.hash_seed = 0;
+    c.install_signal_handlers = 0; /* the runner must stay deaf to signals from inside */
+    c.write_bytecode = 0;
+    c.parse_argv = 0;
+    st = PyConfig_SetString(&c, &c.program_name, L"/usr/bin/python3");
+    if (!PyStatus_Exception(st)) st = PyConfig_SetString(&c, &c.stdio_encoding, L"utf-8");
+    if (!PyStatus_Exception(st)) st = PyConfig_SetString(&c, &c.stdio_errors, L"backslashreplace");
+    if (!PyStatus_Exception(st)) st = Py_InitializeFromConfig(&c);
+    PyConfig_Clear(&c);
+    return PyStatus_Exception(st) ? FAIL(ST_EUNAVAIL, "Python does not start: %s", st.err_msg) : ST_OK;
+}
+
+/* The random module would reseed itself in every fork; turns are forks, and their numbers must continue. */
+static const char import_random[] = "import os\n"
+                                    "keep = os.register_at_fork\n"
+                                    "os.register_at_fork = lambda **k: None\n"
+                                    "import random\n"
+                                    "os.register_at_fork = keep\n";
+
+status interp_start(const char *modules, const char *preset, const box_limits *l)
+{
+    py.limits = l;
+    set_environment();
+    mallopt(M_ARENA_MAX, 2); /* each further arena would reserve 64 MiB of the address-space limit */
+    TRY(initialize());
+    signal(SIGXFSZ, SIG_IGN); /* a write past the limit is EFBIG, an OSError in Python */
+    PyObject *ns = PyDict_New();
+    PyObject *done = NULL;
+    if (!ns || PyDict_SetItemString(ns, "__builtins__", PyEval_GetBuiltins())) return fail_python("sandbox start");
+    if (!(done = PyRun_String(import_random, Py_file_input, ns, ns))) return fail_python("sandbox start");
+    Py_DECREF(done);
+    for (const char *m = modules; *m; m += strlen(m) + 1) {
+        PyObject *mod = PyImport_ImportModule(m);
+        if (!mod) return fail_python(m);
+        Py_DECREF(mod);
+    }
+    PyObject *f = PyCFunction_New(&emit_def, NULL);
+    if (!f || PyDict_SetItemString(ns, "emit", f)) return fail_python("sandbox start");
+    Py_DECREF(f);
+    for (const char *const *part = prelude_parts; *part; part++) {
+        if (!(done = PyRun_String(*part, Py_file_input, ns, ns))) return fail_python("sandbox prelude");
+        Py_DECREF(done);
+    }
+    if (!(done = PyRun_String("_hook_libraries()\n", Py_file_input, ns, ns))) return fail_python("sandbox prelude");
+    Py_DECREF(done);
+    py.run = Py_XNewRef(PyDict_GetItemString(ns, "run"));
+    py.open_box = Py_XNewRef(PyDict_GetItemString(ns, "open_box"));
+    py.preset = Py_NewRef(Py_None);
+    if (*preset && !(py.preset = Py_CompileString(preset, "<preset>", Py_file_input))) return fail_python("sandbox.preset");
+    /* One dry run: what a turn needs is resolved before the fork, not in every box again. */
+    if (!(done = PyRun_String("run('1', '<warm>'); import gc; gc.collect(); gc.freeze()\n", Py_file_input, ns, ns)))
+        return fail_python("sandbox start");
+    Py_DECREF(done);
+    return ST_OK;
+}
+
+void interp_before_fork(void) { PyOS_BeforeFork(); }
+void interp_after_fork_parent(void) { PyOS_AfterFork_Parent(); }
+void interp_after_fork_child(void) { PyOS_AfterFork_Child(); }
+
+static void claim_error(wire_claim *c)
+{
+    c->kind = CLAIM_ERROR;
+    take_error(c->type, sizeof c->type, c->message, sizeof c->message);
+    c->message_len = (int32_t)strlen(c->message);
+}
+
+/* [(w, h, rgb), ...] of the memfd the client sealed */
+static PyObject *pictures(int input)
+{
+    wire_input in;
+    if (input < 0) return Py_NewRef(Py_None);
+    if (pread(input, &in, sizeof in, 0) != (ssize_t)sizeof in || in.n < 0 || in.n > WIRE_INPUTS)
+        return PyErr_Format(PyExc_OSError, "input pictures are unreadable");
+    PyObject *list = PyList_New(0);
+    for (int i = 0; list && i < in.n; i++) {
+        int64_t n = 3ll * in.image[i].w * in.image[i].h;
+        PyObject *b = PyBytes_FromStringAndSize(NULL, n);
+        PyObject *t = b ? Py_BuildValue("(iiN)", in.image[i].w, in.image[i].h, b) : NULL;
+        if (t && pread(input, PyBytes_AS_STRING(b), (size_t)n, in.image[i].offset) != n)
+            PyErr_Format(PyExc_OSError, "input picture %d is unreadable", i);
+        if (!t || PyErr_Occurred() || PyList_Append(list, t)) Py_CLEAR(list);
+        Py_XDECREF(t);
+    }
+    return list;
+}
+
+int interp_open_box(uint64_t seed, int input, wire_claim *claim)
+{
+    PyObject *list = pictures(input);
+    PyObject *r = list ? PyObject_CallFunction(py.open_box, "KNO", (unsigned long long)seed, list, py.preset) : NULL;
+    if (!r) claim_error(claim);
+    Py_XDECREF(r);
+    return r ? 0 : -1;
+}
+
+void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_claim *c)
+{
+    c->n_image = c->images_dropped = 0;
+    py.claim = c;
+    py.image_fd = image_fd;
+    py.image_end = 0;
+    char name[32];
+    snprintf(name, sizeof name, "<turn %u>", turn);
+    PyObject *source = PyUnicode_DecodeUTF8(code, (Py_ssize_t)len, "replace");
+    PyObject *r = source ? PyObject_CallFunction(py.run, "Os", source, name) : NULL;
+    int kind, exit_code, line;
+    const char *type, *text;
+    Py_ssize_t n_text;
+    if (r && PyArg_ParseTuple(r, "iiss#i", &kind, &exit_code, &type, &text, &n_text, &line)) {
+        c->kind = kind;
+        c->code = exit_code;
+        c->line = line;
+        snprintf(c->type, sizeof c->type, "%s", type);
+        c->message_len = (int32_t)(n_text < WIRE_MESSAGE_MAX ? n_text : WIRE_MESSAGE_MAX);
+        memcpy(c->message, text, (size_t)c->message_len);
+    } else {
+        claim_error(c);
+    }
+    PyErr_Clear();
+    Py_XDECREF(r);
+    Py_XDECREF(source);
+    py.claim = NULL;
+    struct rusage u;
+    getrusage(RUSAGE_CHILDREN, &u);
+    c->children_cpu_us = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000ll + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+    getrusage(RUSAGE_SELF, &u);
+    c->max_rss_kib = u.ru_maxrss;
+}
+
+#else
+
+status interp_start(const char *modules, const char *preset, const box_limits *l)
+{
+    (void)modules;
+    (void)preset;
+    (void)l;
+    return FAIL(ST_EUNAVAIL, "not built with Python: install libpython3-dev and build again");
+}
+
+/* Nothing below is reached: the zygote ends when interp_start fails. */
+void interp_before_fork(void) {}
+void interp_after_fork_parent(void) {}
+void interp_after_fork_child(void) {}
+
+int interp_open_box(uint64_t seed, int input, wire_claim *claim)
+{
+    (void)seed;
+    (void)input;
+    (void)claim;
+    return -1;
+}
+
+void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_claim *claim)
+{
+    (void)code;
+    (void)len;
+    (void)turn;
+    (void)image_fd;
+    (void)claim;
+}
+
+#endif

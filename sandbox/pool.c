@@ -1,0 +1,329 @@
+#include "sandbox/boxd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { USES_MAX = 256, FAILURES_MAX = 20 };
+
+void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint64_t)serial << 32 | (uint64_t)index << 4 | (uint64_t)kind};
+    epoll_ctl(b->ep, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* ---- jails ---- */
+
+static void jail_forget(boxd *b, jailrec *j)
+{
+    if (j->state == JAIL_STARTING) b->n_starting--;
+    if (j->state == JAIL_SPARE) b->n_spare--;
+    int *fd[] = {&j->ctl, &j->out, &j->img, &j->pidfd};
+    for (int i = 0; i < 4; i++) { /* closing takes them out of epoll: nobody else holds our ends */
+        if (*fd[i] >= 0) close(*fd[i]);
+        *fd[i] = -1;
+    }
+    if (j->cg >= 0) cgroup_give(&b->cg, j->cg);
+    j->cg = -1;
+    j->state = JAIL_FREE;
+}
+
+void pool_jail_kill(boxd *b, jailrec *j)
+{
+    if (j->box) j->box->jail = NULL;
+    j->box = NULL;
+    if (j->pidfd >= 0) syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
+    jail_forget(b, j);
+}
+
+static void set_state(boxd *b, jailrec *j, jail_state s)
+{
+    b->n_starting += (s == JAIL_STARTING) - (j->state == JAIL_STARTING);
+    b->n_spare += (s == JAIL_SPARE) - (j->state == JAIL_SPARE);
+    j->state = s;
+    j->since = wire_now();
+}
+
+/* 0 if a jail is being made, -1 if none can be now */
+static int jail_start(boxd *b)
+{
+    jailrec *j = NULL;
+    for (int i = 0; i < b->n_jail && !j; i++)
+        if (b->jails[i].state == JAIL_FREE) j = &b->jails[i];
+    if (!j) return -1;
+    int ctl[2], out[2], img = -1, fds[3 + CGROUP_FILES], n = 3;
+    if (wire_pair(ctl)) return -1;
+    if (pipe2(out, O_CLOEXEC)) {
+        close(ctl[0]);
+        close(ctl[1]);
+        return -1;
+    }
+    int cg = b->cg.version ? cgroup_take(&b->cg) : -1;
+    img = memfd_create("box-images", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    fds[0] = ctl[1];
+    fds[1] = out[1];
+    fds[2] = img;
+    if (cg >= 0) n += cgroup_join_files(&b->cg, cg, fds + 3);
+    *j = (jailrec){.serial = ++b->serial, .ctl = ctl[0], .out = out[0], .img = img, .pidfd = -1, .cg = cg};
+    int index = (int)(j - b->jails);
+    wire_head h = {.op = OP_SPAWN, .id = j->serial};
+    /* Neither side can change its size, so reading it here never meets a hole in the file. */
+    int bad = img < 0 || ftruncate(img, WIRE_IMAGE_BYTES) || fcntl(img, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
+              fcntl(ctl[0], F_SETFL, O_NONBLOCK) || fcntl(out[0], F_SETFL, O_NONBLOCK) || (b->cg.version && cg < 0) ||
+              wire_send(b->zygote, &h, sizeof h, NULL, 0, fds, n);
+    close(ctl[1]);
+    close(out[1]);
+    for (int i = 3; i < n; i++) close(fds[i]);
+    set_state(b, j, JAIL_STARTING);
+    if (bad) {
+        jail_forget(b, j);
+        return -1;
+    }
+    pool_epoll(b, j->ctl, EV_CTL, index, j->serial);
+    pool_epoll(b, j->out, EV_OUT, index, j->serial);
+    return 0;
+}
+
+/* A jail ended that was not told to. */
+static void jail_lost(boxd *b, jailrec *j, const char *why)
+{
+    boxrec *x = j->box;
+    bool was_starting = j->state == JAIL_STARTING;
+    if (x && x->state == BOX_TURN)
+        boxd_fail_turn(b, x, x->cause != BOX_OK ? x->cause : BOX_INFRA);
+    else if (x)
+        x->dead = x->has_state;
+    pool_jail_kill(b, j);
+    if (!was_starting || !b->zygote_ready) return;
+    if (++b->jail_failures >= (b->creating ? 1 : FAILURES_MAX)) {
+        status st = FAIL(ST_EUNAVAIL, "a box cannot be set up: %s", why);
+        if (b->creating) {
+            boxd_pool_done(b, st);
+            return;
+        }
+        b->broken = true;
+        while (b->queue) {
+            boxrec *q = b->queue;
+            b->queue = q->next;
+            if (!b->queue) b->queue_end = &b->queue;
+            boxd_fail_turn(b, q, BOX_INFRA);
+        }
+    }
+}
+
+void pool_on_exit(boxd *b, jailrec *j) { jail_lost(b, j, "its first process died"); }
+
+void pool_on_jail(boxd *b, jailrec *j)
+{
+    static union { wire_head h; wire_end end; wire_reply fail; } m;
+    uint32_t serial = j->serial;
+    for (;;) {
+        ssize_t n = wire_recv(j->ctl, &m, sizeof m, NULL, NULL, NULL, MSG_DONTWAIT);
+        if (n == -EAGAIN) return;
+        if (n < (ssize_t)sizeof(wire_head)) {
+            jail_lost(b, j, "its control channel closed");
+            return;
+        }
+        if (m.h.op == OP_READY && (j->state == JAIL_STARTING || j->state == JAIL_RESETTING)) {
+            set_state(b, j, JAIL_SPARE);
+            b->jail_failures = 0;
+        } else if (m.h.op == OP_END && n == (ssize_t)sizeof m.end && j->state == JAIL_RUNNING && j->box) {
+            boxd_turn_end(b, j->box, &m.end);
+        } else if (m.h.op == OP_JAIL_FAIL && n == (ssize_t)sizeof m.fail) {
+            m.fail.text[sizeof m.fail.text - 1] = 0;
+            jail_lost(b, j, m.fail.text);
+            return;
+        } else if (m.h.op != OP_END) { /* an END may cross our own decision to give the turn up */
+            jail_lost(b, j, "it broke the protocol");
+            return;
+        }
+        if (j->state == JAIL_FREE || j->serial != serial) return;
+    }
+}
+
+void pool_box_release(boxd *b, boxrec *x)
+{
+    jailrec *j = x->jail;
+    x->jail = NULL;
+    j->box = NULL;
+    /* The runner never ran model code, so its jail can serve again once everything else in it is dead and /tmp is new. A
+     * turn under way, a broken protocol or enough spares end it instead. */
+    wire_head h = {.op = OP_RESET};
+    if (j->state == JAIL_PARKED && ++j->uses < USES_MAX && b->n_spare < b->pool.spares &&
+        wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0) == 0)
+        set_state(b, j, JAIL_RESETTING);
+    else
+        pool_jail_kill(b, j);
+}
+
+void pool_run(boxd *b, boxrec *x)
+{
+    jailrec *j = x->jail;
+    char drop[4096];
+    while (read(j->out, drop, sizeof drop) > 0) {} /* what arrived between turns is nobody's */
+    /* Gives the pages of the last turn's pictures back; what cannot be punched is merely overwritten. */
+    (void)fallocate(j->img, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WIRE_IMAGE_BYTES);
+    uint64_t nonce = 0;
+    (void)!syscall(SYS_getrandom, &nonce, sizeof nonce, 0);
+    wire_run m = {.h = {.op = OP_RUN, .id = x->id, .turn = x->turn, .nonce = nonce}, .seed = x->seed, .has_input = x->input >= 0};
+    bool send_input = x->input >= 0 && !x->input_sent;
+    x->started = wire_now();
+    x->deadline = x->started + x->wall_s;
+    x->state = BOX_TURN;
+    set_state(b, j, JAIL_RUNNING);
+    if (j->cg >= 0) {
+        cgroup_peak_reset(&b->cg, j->cg);
+        x->oom_before = cgroup_ooms(&b->cg, j->cg);
+        x->pids_before = cgroup_pid_refusals(&b->cg, j->cg);
+        x->cpu_before = cgroup_cpu_ms(&b->cg, j->cg);
+    }
+    if (wire_send(j->ctl, &m, sizeof m, x->code, x->len, &x->input, send_input)) {
+        jail_lost(b, j, "its control channel closed");
+        return;
+    }
+    x->input_sent |= send_input;
+}
+
+void pool_schedule(boxd *b)
+{
+    if (!b->zygote_ready || b->broken) return;
+    for (int i = 0; b->queue && b->n_spare && i < b->n_jail; i++) {
+        jailrec *j = &b->jails[i];
+        if (j->state != JAIL_SPARE) continue;
+        boxrec *x = b->queue;
+        b->queue = x->next;
+        if (!b->queue) b->queue_end = &b->queue;
+        x->jail = j;
+        j->box = x;
+        pool_run(b, x);
+    }
+    int want = 0;
+    for (boxrec *x = b->queue; x; x = x->next) want++;
+    if (!b->creating) want += b->pool.spares - b->n_spare;
+    int limit = b->pool.max_starting;
+    while (b->n_starting < want && b->n_starting < limit)
+        if (jail_start(b)) break;
+}
+
+/* ---- the zygote ---- */
+
+static void zygote_forget(boxd *b)
+{
+    if (b->zygote >= 0) close(b->zygote);
+    b->zygote = -1;
+    b->zygote_ready = false;
+    if (b->zygote_pid > 0) {
+        kill(b->zygote_pid, SIGKILL); /* its pid namespace goes with its child, which sees this one die */
+        while (waitpid(b->zygote_pid, NULL, 0) < 0 && errno == EINTR) {}
+    }
+    b->zygote_pid = 0;
+}
+
+status pool_zygote_start(boxd *b)
+{
+    int sv[2];
+    if (wire_pair(sv)) return FAIL(ST_ESYS, "sandbox: no socket for the zygote: %s", strerror(errno));
+    /* Only what the loader needs; the zygote clears its environment itself before Python sees it. */
+    char libs[4096], fd_arg[16];
+    const char *path = getenv("LD_LIBRARY_PATH");
+    snprintf(libs, sizeof libs, "LD_LIBRARY_PATH=%s", path ? path : "");
+    char *env[] = {path ? libs : NULL, NULL};
+    int sock = fcntl(sv[1], F_DUPFD, 64); /* the one descriptor it inherits besides 0-2 */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    snprintf(fd_arg, sizeof fd_arg, "%d", sock);
+    char *argv[] = {(char *)"codedance", (char *)"@zygote", fd_arg, NULL};
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    for (int i = 0; i < 3; i++) posix_spawn_file_actions_adddup2(&fa, null, i);
+    int e = sock < 0 || null < 0 ? errno : posix_spawn(&b->zygote_pid, "/proc/self/exe", &fa, NULL, argv, env);
+    posix_spawn_file_actions_destroy(&fa);
+    close(sv[1]);
+    if (sock >= 0) close(sock);
+    if (null >= 0) close(null);
+    if (e) {
+        close(sv[0]);
+        b->zygote_pid = 0;
+        return FAIL(ST_ESYS, "sandbox: cannot start the zygote: %s", strerror(e));
+    }
+    b->zygote = sv[0];
+    b->zygote_since = wire_now();
+    wire_pool init = b->pool;
+    init.h = (wire_head){.op = OP_INIT};
+    init.tier = (int)b->tier;
+    pool_epoll(b, b->zygote, EV_ZYGOTE, 0, ++b->serial);
+    e = wire_send(b->zygote, &init, sizeof init, b->strings, b->n_strings, NULL, 0);
+    return e ? FAIL(ST_ESYS, "sandbox: the zygote died at once: %s", strerror(-e)) : ST_OK;
+}
+
+void pool_zygote_stop(boxd *b)
+{
+    for (int i = 0; i < b->n_jail; i++)
+        if (b->jails[i].state != JAIL_FREE) pool_jail_kill(b, &b->jails[i]);
+    zygote_forget(b);
+}
+
+static void zygote_lost(boxd *b)
+{
+    zygote_forget(b); /* all jails were in its pid namespace */
+    for (int i = 0; i < b->n_jail; i++)
+        if (b->jails[i].state != JAIL_FREE) jail_lost(b, &b->jails[i], "the zygote died");
+    if (b->creating) {
+        boxd_pool_done(b, FAIL(ST_EUNAVAIL, "the sandbox's Python process died while starting; run `codedance doctor`"));
+        return;
+    }
+    double now = wire_now();
+    memmove(b->deaths, b->deaths + 1, sizeof b->deaths - sizeof *b->deaths);
+    b->deaths[4] = now;
+    b->broken = b->deaths[0] > 0 && now - b->deaths[0] < 60; /* five in a minute: something is wrong that a sixth won't cure */
+    if (!b->broken && pool_zygote_start(b) != ST_OK) b->broken = true;
+    while (b->broken && b->queue) {
+        boxrec *x = b->queue;
+        b->queue = x->next;
+        if (!b->queue) b->queue_end = &b->queue;
+        boxd_fail_turn(b, x, BOX_INFRA);
+    }
+}
+
+void pool_on_zygote(boxd *b)
+{
+    static union { wire_head h; wire_reply r; } m;
+    int fds[WIRE_FDS], n_fd = 0;
+    ssize_t n = wire_recv(b->zygote, &m, sizeof m, fds, &n_fd, NULL, MSG_DONTWAIT);
+    if (n == -EAGAIN) return;
+    if (n < (ssize_t)sizeof m.h) {
+        zygote_lost(b);
+        return;
+    }
+    if (m.h.op == OP_PID) {
+        jailrec *j = NULL;
+        for (int i = 0; i < b->n_jail && !j; i++)
+            if (b->jails[i].state != JAIL_FREE && b->jails[i].serial == m.h.id) j = &b->jails[i];
+        if (j && n_fd == 1) {
+            j->pidfd = fds[0];
+            pool_epoll(b, j->pidfd, EV_PIDFD, (int)(j - b->jails), j->serial);
+            return;
+        }
+        if (j) jail_lost(b, j, "the zygote could not fork");
+        if (!j && n_fd == 1) syscall(SYS_pidfd_send_signal, fds[0], SIGKILL, NULL, 0); /* given up meanwhile */
+    } else if (m.h.op == OP_INIT_OK) {
+        b->zygote_ready = true;
+        if (b->creating) canary_next(b, NULL, NULL);
+    } else if (m.h.op == OP_INIT_FAIL) {
+        m.r.text[sizeof m.r.text - 1] = 0;
+        status st = FAIL((status)m.r.code, "%s", m.r.text);
+        if (b->creating)
+            boxd_pool_done(b, st);
+        else
+            zygote_lost(b);
+    }
+    for (int i = 0; i < n_fd; i++) close(fds[i]);
+}

@@ -1,0 +1,405 @@
+#include "sandbox/runner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sandbox/interp.h"
+
+typedef enum state { IDLE, WAIT_HELLO, RUNNING, JUDGED } state;
+
+typedef struct runner {
+    const jail *j;
+    const box_limits *l;
+    int ctl, out, img, input, sig;
+    int side[2][2];     /* two channels used in turn; [i][0] is ours, [i][1] the holders' */
+    pid_t base, cur;    /* holder of the last good state (0: none yet); holder of the turn under way */
+    int base_side, cur_side;
+    state st;
+    uint64_t nonce;
+    bool base_lost, cur_dead;
+    int cur_status;
+    double cur_cpu_ms;
+    int64_t cur_rss_kib;
+    wire_end end;
+    char *buf;
+} runner;
+
+static double rusage_ms(const struct rusage *u)
+{
+    return 1e3 * (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) + 1e-3 * (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
+}
+
+static void note_death(runner *r, pid_t pid, int how, const struct rusage *u)
+{
+    if (pid == r->cur) {
+        r->cur_dead = true;
+        r->cur_status = how;
+        r->cur_cpu_ms = rusage_ms(u);
+        r->cur_rss_kib = u->ru_maxrss;
+    }
+    if (pid == r->base) {
+        r->base = 0;
+        r->base_lost = true;
+    }
+}
+
+static void reap(runner *r)
+{
+    struct rusage u;
+    int how;
+    for (pid_t pid; (pid = wait4(-1, &how, WNOHANG, &u)) > 0;) note_death(r, pid, how, &u);
+}
+
+static void wait_cur(runner *r)
+{
+    struct rusage u;
+    int how;
+    while (!r->cur_dead) {
+        pid_t pid = wait4(r->cur, &how, 0, &u);
+        if (pid == r->cur)
+            note_death(r, pid, how, &u);
+        else if (errno != EINTR)
+            r->cur_dead = true;
+    }
+}
+
+static void close_side(runner *r)
+{
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < 2; k++) {
+            if (r->side[i][k] >= 0) close(r->side[i][k]);
+            r->side[i][k] = -1;
+        }
+}
+
+static int open_side(runner *r)
+{
+    close_side(r);
+    int on = 1;
+    for (int i = 0; i < 2; i++)
+        if (wire_pair(r->side[i]) || setsockopt(r->side[i][0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on)) return -1;
+    return 0;
+}
+
+static void limit_cpu(pid_t pid, rlim_t seconds)
+{
+    struct rlimit n = {seconds ? seconds : 1, RLIM_INFINITY};
+    prlimit(pid, RLIMIT_CPU, &n, NULL);
+}
+
+static void kill_group(pid_t leader)
+{
+    if (leader <= 1) return;
+    kill(-leader, SIGKILL);
+    kill(leader, SIGKILL); /* a sibling that is not in its group yet */
+}
+
+/* ---- the end of a turn ---- */
+
+static void report(runner *r)
+{
+    r->end.h = (wire_head){.op = OP_END, .nonce = r->nonce};
+    r->end.state_lost = r->base_lost;
+    r->st = JUDGED;
+    if (wire_send(r->ctl, &r->end, sizeof r->end, NULL, 0, NULL, 0)) _exit(1);
+}
+
+/* Is the limit on processes the reason? A fork that shares everything tells, at the cost of a system call. */
+static bool at_pid_cap(void)
+{
+    pid_t pid = vfork();
+    if (pid == 0) _exit(0);
+    if (pid < 0) return errno == EAGAIN;
+    waitpid(pid, NULL, 0);
+    return false;
+}
+
+static void end_killed(runner *r)
+{
+    if (r->cur) {
+        kill_group(r->cur);
+        wait_cur(r);
+    }
+    r->end.dead = r->cur_dead;
+    r->end.wait_status = r->cur_status;
+    r->end.cpu_ms = r->cur_cpu_ms;
+    r->end.max_rss_kib = r->cur_rss_kib;
+    r->cur = 0;
+    report(r);
+}
+
+static double clock_of(pid_t pid)
+{
+    clockid_t c;
+    struct timespec t;
+    if (clock_getcpuclockid(pid, &c) || clock_gettime(c, &t)) return 0;
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+/* Stops everything the turn started and leaves only its holder: afterwards nothing of it runs until the next turn. */
+static int freeze(runner *r)
+{
+    siginfo_t si;
+    kill(-r->cur, SIGSTOP);
+    while (waitid(P_PID, (id_t)r->cur, &si, WSTOPPED | WEXITED | WNOWAIT) < 0)
+        if (errno != EINTR) return -1;
+    if (si.si_code != CLD_STOPPED) return -1;
+    if (setpgid(r->cur, getpid())) return -1; /* EACCES: it is another program by now */
+    kill(-r->cur, SIGKILL);
+    return setpgid(r->cur, r->cur);
+}
+
+static void end_claimed(runner *r, const wire_claim *c)
+{
+    r->end.has_claim = 1;
+    memcpy(&r->end.claim, c, sizeof *c);
+    if (c->kind == CLAIM_ERROR) {
+        r->end.at_pid_cap = at_pid_cap();
+        end_killed(r);
+        return;
+    }
+    if (freeze(r)) {
+        r->end.has_claim = 0;
+        r->end.protocol = 1;
+        end_killed(r);
+        return;
+    }
+    r->end.cpu_ms = clock_of(r->cur) + 1e-3 * (double)(c->children_cpu_us > 0 ? c->children_cpu_us : 0);
+    r->end.max_rss_kib = c->max_rss_kib;
+    limit_cpu(r->cur, 1 << 30); /* parked: what is left of this turn's seconds must not end it later */
+    report(r);
+}
+
+static void end_protocol(runner *r)
+{
+    r->end.protocol = 1;
+    end_killed(r);
+}
+
+/* ---- orders of boxd ---- */
+
+static void start_first(runner *r, wire_run *run)
+{
+    if (open_side(r)) _exit(1);
+    interp_before_fork();
+    pid_t pid = fork();
+    if (pid == 0) {
+        holder_fds f = {r->out, r->img, r->input, {r->side[0][1], r->side[1][1]}};
+        holder_main(r->j, r->l, &f, run);
+    }
+    interp_after_fork_parent();
+    if (pid < 0) _exit(1);
+    setpgid(pid, pid); /* both sides do it: whoever is first */
+    r->cur = pid;
+    r->cur_side = 0;
+    r->st = RUNNING;
+}
+
+static bool anything_said(runner *r)
+{
+    char c;
+    for (int i = 0; i < 2; i++)
+        if (wire_recv(r->side[i][0], &c, 1, NULL, NULL, NULL, MSG_DONTWAIT) != -EAGAIN) return true;
+    return false;
+}
+
+static void start(runner *r, wire_run *run, size_t n)
+{
+    run->h.len = (uint32_t)(n - sizeof *run);
+    r->nonce = run->h.nonce;
+    memset(&r->end, 0, sizeof r->end);
+    r->cur = 0;
+    r->cur_dead = r->base_lost = false;
+    r->cur_status = 0;
+    r->cur_cpu_ms = 0;
+    reap(r);
+    if (r->base_lost) { /* it died while parked */
+        report(r);
+        return;
+    }
+    if (!r->base) {
+        start_first(r, run);
+        return;
+    }
+    r->cur_side = 1 - r->base_side;
+    r->st = WAIT_HELLO;
+    if (anything_said(r)) {
+        kill_group(r->base);
+        r->base = 0;
+        r->base_lost = true;
+        end_protocol(r);
+        return;
+    }
+    kill(-r->base, SIGCONT);
+    if (wire_send(r->side[r->base_side][0], run, sizeof *run, run + 1, run->h.len, NULL, 0)) end_protocol(r);
+}
+
+static void stop_turn(runner *r)
+{
+    r->end.killed = 1;
+    if (r->st == WAIT_HELLO) { /* the fork did not come: its parent is not healthy either */
+        kill_group(r->base);
+        r->base = 0;
+        r->base_lost = true;
+        kill(-1, SIGKILL);
+    }
+    end_killed(r);
+}
+
+static void judge(runner *r, bool keep)
+{
+    if (keep && r->cur) {
+        if (r->base) kill_group(r->base);
+        r->base = r->cur;
+        r->base_side = r->cur_side;
+    } else if (r->cur) {
+        kill_group(r->cur);
+    }
+    r->cur = 0;
+    r->st = IDLE;
+}
+
+static void reset(runner *r)
+{
+    kill(-1, SIGKILL); /* everything but this process */
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {}
+    close_side(r);
+    if (r->input >= 0) close(r->input);
+    r->input = -1;
+    r->base = r->cur = 0;
+    r->st = IDLE;
+    if (jail_box_renew(r->j, r->l) != ST_OK) _exit(1);
+    wire_head ready = {.op = OP_READY};
+    if (wire_send(r->ctl, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(1);
+}
+
+static void on_order(runner *r)
+{
+    int fds[WIRE_FDS], n_fd = 0;
+    ssize_t n = wire_recv(r->ctl, r->buf, WIRE_MSG_MAX, fds, &n_fd, NULL, 0);
+    if (n < (ssize_t)sizeof(wire_head)) _exit(0); /* the supervisor is gone */
+    const wire_head *h = (const wire_head *)r->buf;
+    if (h->op == OP_RUN && n_fd == 1) {
+        if (r->input >= 0) close(r->input);
+        r->input = fds[0];
+    } else {
+        for (int i = 0; i < n_fd; i++) close(fds[i]);
+    }
+    switch (h->op) {
+        case OP_RUN:
+            if (r->st != IDLE || n < (ssize_t)sizeof(wire_run)) _exit(1);
+            start(r, (wire_run *)r->buf, (size_t)n);
+            break;
+        case OP_INTERRUPT:
+            if (r->st == RUNNING) kill(r->cur, SIGINT);
+            break;
+        case OP_KILL:
+            if (r->st == RUNNING || r->st == WAIT_HELLO) stop_turn(r);
+            break;
+        case OP_COMMIT:
+        case OP_ROLLBACK:
+            if (r->st == JUDGED) judge(r, h->op == OP_COMMIT);
+            break;
+        case OP_RESET: reset(r); break;
+        default: _exit(1);
+    }
+}
+
+/* ---- claims of holders ---- */
+
+static void on_hello(runner *r, const wire_head *h, ssize_t n, pid_t from)
+{
+    if (n != (ssize_t)sizeof *h || h->op != OP_HELLO || h->nonce != r->nonce || from <= 1 || from == r->base ||
+        setpgid(from, from)) { /* only works on a child of ours that has not called exec */
+        kill_group(r->base);
+        r->base = 0;
+        r->base_lost = true;
+        end_protocol(r);
+        return;
+    }
+    r->cur = from;
+    kill(-r->base, SIGSTOP);
+    limit_cpu(from, (rlim_t)(r->l->cpu_s + 0.999));
+    wire_head go = {.op = OP_GO, .nonce = r->nonce};
+    r->st = RUNNING;
+    if (wire_send(r->side[r->cur_side][0], &go, sizeof go, NULL, 0, NULL, 0)) end_protocol(r);
+}
+
+static void on_claim(runner *r)
+{
+    static wire_claim c;
+    pid_t from;
+    ssize_t n = wire_recv(r->side[r->cur_side][0], &c, sizeof c, NULL, NULL, &from, MSG_DONTWAIT);
+    if (n == -EAGAIN) return;
+    if (r->st == WAIT_HELLO)
+        on_hello(r, &c.h, n, from);
+    else if (n != (ssize_t)sizeof c || c.h.op != OP_CLAIM || c.h.nonce != r->nonce || from != r->cur || c.message_len < 0 ||
+             c.message_len > WIRE_MESSAGE_MAX || c.kind < CLAIM_OK || c.kind > CLAIM_EXIT)
+        end_protocol(r);
+    else
+        end_claimed(r, &c);
+}
+
+static void on_child(runner *r)
+{
+    struct signalfd_siginfo si;
+    while (read(r->sig, &si, sizeof si) > 0) {}
+    reap(r);
+    if (r->st == RUNNING && r->cur_dead)
+        end_killed(r);
+    else if (r->st == WAIT_HELLO && !r->base) /* died instead of forking */
+        end_killed(r);
+}
+
+static _Noreturn void give_up(int ctl)
+{
+    wire_reply f = {.h = {.op = OP_JAIL_FAIL}, .code = ST_ESYS};
+    snprintf(f.text, sizeof f.text, "%s", fail_message());
+    wire_send(ctl, &f, sizeof f, NULL, 0, NULL, 0);
+    _exit(1);
+}
+
+_Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out, int img)
+{
+    jail own = *j;
+    runner r = {.j = &own, .l = l, .ctl = ctl, .out = out, .img = img, .input = -1, .side = {{-1, -1}, {-1, -1}}};
+    sigset_t chld;
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    struct sigaction dfl = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP};
+    sigaction(SIGCHLD, &dfl, NULL); /* the zygote ignored it */
+    sigprocmask(SIG_BLOCK, &chld, NULL);
+    r.sig = signalfd(-1, &chld, SFD_NONBLOCK | SFD_CLOEXEC);
+    r.buf = malloc(WIRE_MSG_MAX);
+    if (r.sig < 0 || !r.buf) {
+        (void)FAIL(ST_ESYS, "sandbox: no memory for a runner");
+        give_up(ctl);
+    }
+    if (jail_box(&own, l) != ST_OK) give_up(ctl);
+    close(own.proc);
+    if (own.pidns >= 0) close(own.pidns);
+    own.proc = own.pidns = -1;
+    wire_head ready = {.op = OP_READY};
+    if (wire_send(ctl, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(1);
+    for (;;) {
+        bool listen = r.st == RUNNING || r.st == WAIT_HELLO;
+        struct pollfd p[3] = {{r.ctl, POLLIN, 0}, {r.sig, POLLIN, 0}, {listen ? r.side[r.cur_side][0] : -1, POLLIN, 0}};
+        if (poll(p, 3, -1) < 0) continue;
+        if (p[2].revents) on_claim(&r);
+        if (p[1].revents) on_child(&r);
+        if (p[0].revents) on_order(&r);
+    }
+}
