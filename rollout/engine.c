@@ -16,6 +16,9 @@ static status check_opts(const rollout_parts *p, const rollout_opts *o)
         return FAIL(ST_EINVAL, "rollout.kv_tokens (%lld) must hold one whole sequence: at least max_tokens + %d = %lld",
                     (long long)o->kv_tokens, 2 * ATTN_BLOCK, (long long)o->max_tokens + 2 * ATTN_BLOCK);
     if (model_cfg(p->m)->has_vision) {
+        if (p->c->image_pad != model_cfg(p->m)->image_token)
+            return FAIL(ST_EINVAL, "the tokenizer's <|image_pad|> is %d, config.json's image_token_id is %d", p->c->image_pad,
+                        model_cfg(p->m)->image_token);
         int side = p->ip->patch * p->ip->merge;
         int64_t largest = p->ip->max_pixels / ((int64_t)side * side);
         if (o->prefill_tokens < largest)
@@ -96,6 +99,15 @@ status engine_set_opts(engine *e, const rollout_opts *o)
 }
 
 /* ---- prompts ---- */
+
+int rollout_prompt_images(const sample *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->n_message && s->messages[i].role != ROLE_ASSISTANT; i++)
+        for (int k = 0; k < s->messages[i].n_part; k++)
+            if (!s->messages[i].parts[k].text && s->messages[i].parts[k].image >= n) n = s->messages[i].parts[k].image + 1;
+    return n;
+}
 
 static status prompt_images(group *g, const image_processor *ip, int max_tokens)
 {

@@ -62,6 +62,9 @@ typedef struct rollout_prompt {
     const image *picture, *view;
 } rollout_prompt;
 
+/* Images of the sample's prompt: the first so many of sample.images. */
+int rollout_prompt_images(const sample *s);
+
 typedef struct rollout_stats {
     int64_t sampled;    /* tokens the policy wrote */
     int64_t prefilled;  /* tokens fed otherwise, re-prefill after preemption included */

@@ -1,0 +1,298 @@
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "data/dataset.h"
+#include "data/file.h"
+#include "launch/args.h"
+#include "launch/commands.h"
+#include "launch/setup.h"
+#include "launch/show.h"
+#include "rollout/engine.h"
+
+typedef struct ask {
+    const char *model, *data, *text, *out;
+    arg_list configs, sets, images;
+    int64_t limit, samples;
+} ask;
+
+/* Prompts that run together, with everything they borrow. */
+typedef struct prompts {
+    int n;
+    sample *sample;
+    image **picture, **view;
+    rollout_prompt *p;
+} prompts;
+
+static status prompts_create(prompts *b, int cap)
+{
+    memset(b, 0, sizeof *b);
+    size_t n = (size_t)cap;
+    b->sample = calloc(n, sizeof *b->sample);
+    b->picture = calloc(n, sizeof *b->picture);
+    b->view = calloc(n, sizeof *b->view);
+    b->p = calloc(n, sizeof *b->p);
+    if (!b->sample || !b->picture || !b->view || !b->p) return FAIL(ST_ENOMEM, "no memory for %d prompts", cap);
+    return ST_OK;
+}
+
+static void prompts_clear(prompts *b)
+{
+    for (int i = 0; i < b->n; i++) {
+        for (int k = 0; k < b->p[i].n_image; k++) {
+            image_free(&b->picture[i][k]);
+            image_free(&b->view[i][k]);
+        }
+        free(b->picture[i]);
+        free(b->view[i]);
+        sample_free(&b->sample[i]);
+        b->picture[i] = b->view[i] = NULL;
+        b->p[i] = (rollout_prompt){0};
+    }
+    b->n = 0;
+}
+
+static void prompts_free(prompts *b)
+{
+    prompts_clear(b);
+    free(b->sample);
+    free(b->picture);
+    free(b->view);
+    free(b->p);
+}
+
+/* Loads the pictures of the newest sample (in slot b->n) and makes a prompt of it; d NULL: image names are files. */
+static status add_prompt(prompts *b, const setup *s, dataset *d, int64_t id)
+{
+    int i = b->n++;
+    const sample *row = &b->sample[i];
+    rollout_prompt *p = &b->p[i];
+    int n = rollout_prompt_images(row);
+    b->picture[i] = calloc((size_t)n + 1, sizeof **b->picture);
+    b->view[i] = calloc((size_t)n + 1, sizeof **b->view);
+    if (!b->picture[i] || !b->view[i]) return FAIL(ST_ENOMEM, "no memory for %d pictures", n);
+    *p = (rollout_prompt){.sample = row, .prompt = id, .seed = (uint64_t)s->o.seed, .prompt_id = (uint64_t)id, .n_image = n,
+                          .picture = b->picture[i], .view = b->view[i]};
+    for (int k = 0; k < n; k++) {
+        image *whole = &b->picture[i][k];
+        TRY(d ? dataset_image(d, row->images[k], whole) : image_read_file(whole, row->images[k]));
+        status st = image_view(&b->view[i][k], whole, &s->ip);
+        if (st != ST_OK) return fail_within(st, "%s", row->images[k]);
+    }
+    return ST_OK;
+}
+
+/* The question as a row, so that it takes the way of every other row. */
+static status ask_sample(sample *out, const ask *a)
+{
+    json_out o;
+    json_begin(&o, false);
+    json_open(&o, '{');
+    json_key(&o, "id");
+    json_put_str(&o, "ask");
+    json_key(&o, "messages");
+    json_open(&o, '[');
+    json_open(&o, '{');
+    json_key(&o, "role");
+    json_put_str(&o, "user");
+    json_key(&o, "content");
+    json_open(&o, '[');
+    for (int i = 0; i < a->images.n; i++) {
+        json_open(&o, '{');
+        json_key(&o, "type");
+        json_put_str(&o, "image");
+        json_key(&o, "path");
+        json_put_str(&o, a->images.v[i]);
+        json_close(&o, '}');
+    }
+    json_open(&o, '{');
+    json_key(&o, "type");
+    json_put_str(&o, "text");
+    json_key(&o, "text");
+    json_put_str(&o, a->text);
+    json_close(&o, '}');
+    json_close(&o, ']');
+    json_close(&o, '}');
+    json_close(&o, ']');
+    json_close(&o, '}');
+    status st = sample_parse(out, o.text, o.len, "--ask");
+    json_end(&o);
+    return st;
+}
+
+/* Writes what the model saw as out/img/..., names[i] relative to out; names is malloc'ed, caller frees with free_names. */
+static status write_images(char ***names, const traj *t, const char *out)
+{
+    *names = calloc((size_t)t->n_image + 1, sizeof **names);
+    if (!*names) return FAIL(ST_ENOMEM, "no memory for %d image names", t->n_image);
+    if (!out) return ST_OK;
+    char path[PATH_MAX];
+    for (int i = 0; i < t->n_image; i++) {
+        if (asprintf(&(*names)[i], "img/%06lld_%d_%d.png", (long long)t->prompt, t->index, i) < 0) return FAIL(ST_ENOMEM, "no memory");
+        TRY(file_join(path, sizeof path, out, (*names)[i]));
+        TRY(image_write_png(&t->images[i].view, path));
+    }
+    return ST_OK;
+}
+
+static void free_names(char **names, int n)
+{
+    for (int i = 0; names && i < n; i++) free(names[i]);
+    free(names);
+}
+
+static status put_traj(FILE *f, const traj *t, const char *out, bool pretty)
+{
+    char **names = NULL;
+    status st = write_images(&names, t, out);
+    const char *const *shown = (const char *const *)names;
+    if (st == ST_OK && pretty) {
+        show_traj(f, t, shown, isatty(fileno(f)));
+        fputc('\n', f);
+    } else if (st == ST_OK) {
+        json_out o;
+        json_begin(&o, false);
+        traj_to_json(t, shown, &o);
+        fwrite(o.text, 1, o.len, f);
+        fputc('\n', f);
+        json_end(&o);
+    }
+    free_names(names, t->n_image);
+    return st;
+}
+
+static status run_batch(engine *e, prompts *b, FILE *f, const char *out, bool pretty, rollout_stats *total)
+{
+    int n = b->n * (int)engine_opts(e)->group;
+    traj *t = calloc((size_t)n, sizeof *t);
+    if (!t) return FAIL(ST_ENOMEM, "no memory for %d trajectories", n);
+    rollout_stats stats = {0};
+    status st = engine_run(e, b->p, b->n, t, &stats, pretty ? "generate" : NULL);
+    for (int i = 0; i < n && st == ST_OK; i++) st = put_traj(f, &t[i], out, pretty);
+    for (int i = 0; i < n; i++) traj_free(&t[i]);
+    free(t);
+    total->sampled += stats.sampled;
+    total->tool_calls += stats.tool_calls;
+    total->idle_s += stats.idle_s;
+    total->wall_s += stats.wall_s;
+    return st;
+}
+
+static status answer_rows(engine *e, const setup *s, const ask *a, FILE *f, rollout_stats *total)
+{
+    dataset *d = NULL;
+    prompts b;
+    TRY(dataset_open(&d, a->data));
+    int64_t n = dataset_count(d);
+    if (a->limit > 0 && a->limit < n) n = a->limit;
+    const rollout_opts *o = engine_opts(e);
+    int64_t at_once = 4 * o->max_batch / o->group; /* enough to refill the pass while tools run */
+    if (at_once < 16) at_once = 16;
+    status st = prompts_create(&b, (int)at_once);
+    progress *bar = progress_start("generate", n);
+    for (int64_t i = 0; i < n && st == ST_OK;) {
+        for (; i < n && b.n < at_once && st == ST_OK; i++) {
+            st = dataset_sample(d, i, &b.sample[b.n]);
+            if (st == ST_OK) st = add_prompt(&b, s, d, i);
+        }
+        if (st == ST_OK) st = run_batch(e, &b, f, a->out, false, total);
+        prompts_clear(&b);
+        progress_set(bar, i, NULL);
+    }
+    progress_end(bar);
+    prompts_free(&b);
+    dataset_close(d);
+    return st;
+}
+
+static status answer_one(engine *e, const setup *s, const ask *a, FILE *f, rollout_stats *total)
+{
+    prompts b;
+    status st = prompts_create(&b, 1);
+    if (st == ST_OK) st = ask_sample(&b.sample[0], a);
+    if (st == ST_OK) st = add_prompt(&b, s, NULL, 0);
+    if (st == ST_OK) st = run_batch(e, &b, f, a->out, true, total);
+    prompts_free(&b);
+    return st;
+}
+
+/* One question needs no pool for a training batch; and any picture the processor makes must fit into a pass. */
+static void fit(rollout_opts *o, const setup *s, bool one)
+{
+    int64_t side = s->ip.patch * s->ip.merge, largest = s->ip.max_pixels / (side * side);
+    if (o->prefill_tokens < largest) o->prefill_tokens = largest;
+    if (!one) return;
+    int64_t enough = o->group * (o->max_tokens + 64);
+    if (o->kv_tokens > enough) o->kv_tokens = enough;
+    if (o->max_batch > o->group) o->max_batch = o->group;
+}
+
+static status run(setup *s, const ask *a)
+{
+    rollout_opts o;
+    TRY(setup_config(s, a->configs.v, a->configs.n, a->sets.v, a->sets.n));
+    TRY(config_bind(s->cfg, "rollout", rollout_fields, &o));
+    TRY(setup_finish(s));
+    if (s->world->size > 1) return FAIL(ST_EINVAL, "generate is one process; start it without mpirun");
+    if (a->samples > 0) o.group = a->samples;
+    TRY(setup_open(s, SETUP_MODEL | (o.max_turns > 0 ? SETUP_BOXES : 0), a->model));
+    fit(&o, s, !a->data);
+    char path[PATH_MAX];
+    if (a->out) {
+        TRY(file_join(path, sizeof path, a->out, "img"));
+        TRY(file_make_dir(path));
+    }
+    FILE *f = stdout;
+    if (a->out && a->data) {
+        TRY(file_join(path, sizeof path, a->out, "trajectories.jsonl"));
+        f = fopen(path, "w");
+        if (!f) return FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
+    }
+    engine *e = NULL;
+    rollout_stats total = {0};
+    rollout_parts parts = {.m = s->m, .c = &s->chat, .ip = &s->ip, .boxes = s->boxes};
+    status st = engine_create(&e, &parts, &o);
+    if (st == ST_OK) st = a->data ? answer_rows(e, s, a, f, &total) : answer_one(e, s, a, f, &total);
+    engine_destroy(e);
+    if (f != stdout && fclose(f) != 0 && st == ST_OK) st = FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
+    if (st == ST_OK && a->data)
+        log_info("%lld tokens in %.1f s (%.0f a second), %lld calls, %.0f %% idle", (long long)total.sampled, total.wall_s,
+                 (double)total.sampled / total.wall_s, (long long)total.tool_calls, 100 * total.idle_s / total.wall_s);
+    return st;
+}
+
+status cmd_generate(int argc, char **argv)
+{
+    ask a = {0};
+    bool helped = false;
+    const arg table[] = {
+        {"model", ARG_STR, &a.model, "DIR", "Hugging Face directory of the model"},
+        {"data", ARG_STR, &a.data, "FILE", "answer the rows of a dataset (.jsonl or shards); prints trajectories as JSON lines"},
+        {"limit", ARG_INT, &a.limit, "N", "only the first N rows"},
+        {"image", ARG_LIST, &a.images, "FILE", "a picture of the question (PNG or JPEG, any size); may be repeated"},
+        {"ask", ARG_STR, &a.text, "TEXT", "the question"},
+        {"samples", ARG_INT, &a.samples, "N", "answers per question (default: 1 for --ask, rollout.group for --data)"},
+        {"out", ARG_STR, &a.out, "DIR", "also write pictures there, and trajectories.jsonl instead of printing them"},
+        {"config", ARG_LIST, &a.configs, "FILE", "config overlay; may be repeated"},
+        {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key, e.g. rollout.temperature=0"},
+        {.name = NULL}};
+    TRY(args_parse(argc, argv, "lets a model think, run code and answer",
+                   "codedance generate --model out/ --image card.png --ask \"What digit is on the card?\"\n"
+                   "  codedance generate --model out/ --data eval.jsonl --limit 100 --out answers/",
+                   table, NULL, &helped));
+    if (helped) return ST_OK;
+    if (!a.data == !a.text) return args_usage("give either --data FILE or --ask TEXT");
+    if (a.data && a.images.n) return args_usage("--image goes with --ask; the rows of --data name their own pictures");
+    if (a.limit < 0 || a.samples < 0) return args_usage("--limit and --samples must not be negative");
+    if (a.limit && !a.data) return args_usage("--limit goes with --data");
+    if (!a.data && a.samples == 0) a.samples = 1;
+    setup s;
+    memset(&s, 0, sizeof s);
+    status st = run(&s, &a);
+    setup_close(&s);
+    return st;
+}
