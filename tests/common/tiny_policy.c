@@ -92,8 +92,8 @@ static void write_script(tiny_policy *t, uint64_t seed)
     follow(t, start, token(t, TINY_BABBLE), 1.4f);
     follow(t, token(t, TINY_BABBLE), token(t, TINY_BABBLE), 1.9f);
     follow(t, token(t, TINY_BABBLE), end, 1.6f);
-    follow(t, start, token(t, "<code>"), 1.4f);
-    follow(t, start, token(t, "<answer>"), 1.4f);
+    follow(t, start, token(t, "<code>"), 1.7f);
+    follow(t, start, token(t, "<answer>"), 1.7f);
     follow(t, start, t->chat.image_pad, 3.0f); /* would win always if it were not banned */
     follow(t, token(t, "<code>"), end, 2.5f);
     follow(t, token(t, "<answer>"), end, 2.5f);
