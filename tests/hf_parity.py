@@ -1,0 +1,170 @@
+"""Parity with transformers: hf_parity.py CODEDANCE WORK_DIR
+
+A random model made by `codedance init` is loaded by transformers, shaken, saved by transformers in its own layout, and
+scored by `codedance score` on conversations with pictures. Token ids must be equal, log-probs within 1e-4, and exported
+weights equal to the last bit.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import torch
+import transformers
+from PIL import Image
+from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+try:  # transformers 5: the default processor resizes tensors, not Pillow's way
+    from transformers import Qwen2VLImageProcessorPil as ImageProcessor
+except ImportError:
+    from transformers import Qwen2VLImageProcessor as ImageProcessor
+
+BOUND = 1e-4
+SIDE_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.json", "generation_config.json"]
+exe, work = sys.argv[1], sys.argv[2]
+torch.manual_seed(0)
+torch.set_num_threads(2)
+
+
+def path(*names):
+    return os.path.join(work, *names)
+
+
+def codedance(*args):
+    done = subprocess.run([exe, *args], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"codedance {' '.join(args)}: exit {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def config(tied):
+    """Windows cut the pictures (7x7 tokens, window 4x4), head counts differ, sections are uneven."""
+    return {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "hidden_act": "silu",
+        "hidden_size": 64, "intermediate_size": 96, "max_position_embeddings": 2048, "num_attention_heads": 4,
+        "num_hidden_layers": 3, "num_key_value_heads": 2 if tied else 4, "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]}, "tie_word_embeddings": tied, "vocab_size": 352,
+        "vision_config": {
+            "model_type": "qwen2_5_vl", "depth": 4, "fullatt_block_indexes": [1, 3], "hidden_act": "silu", "hidden_size": 32,
+            "in_channels": 3, "in_chans": 3, "intermediate_size": 44, "num_heads": 2, "out_hidden_size": 64, "patch_size": 14,
+            "spatial_merge_size": 2, "spatial_patch_size": 14, "temporal_patch_size": 2, "tokens_per_second": 2, "window_size": 112}}
+
+
+def make_rows():
+    """The demo's conversations, and one of our own: a wide picture, a tall one, a system prompt, a tool result."""
+    codedance("data", "synth", "--kind", "sft", "--n", "40", "--split", "parity", "--seed", "3", "--out", path("data"))
+    with open(path("data", "data.jsonl")) as f:
+        rows = [json.loads(line) for line in f]
+    rows = rows[:3] + sorted(rows[3:], key=lambda r: -len(json.dumps(r)))[:3]
+    # Sizes that are resized along one axis only: Pillow's releases differ in which axis comes first.
+    for name, size in (("wide.png", (301, 84)), ("tall.png", (56, 240))):
+        noise = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8)
+        Image.fromarray(noise.numpy()).save(path("data", "img", name))
+    rows.append({"id": "own", "messages": [
+        {"role": "system", "content": "Look closely."},
+        {"role": "user", "content": [{"type": "text", "text": "Two pictures: "}, {"type": "image", "path": "img/wide.png"},
+                                     {"type": "text", "text": " and "}, {"type": "image", "path": "img/tall.png"}]},
+        {"role": "assistant", "content": "<think>Crop.</think><code>\n```python\nshow(img)\n```\n</code>"},
+        {"role": "tool", "content": [{"type": "text", "text": "Error: NameError"}, {"type": "image", "path": "img/wide.png"}]},
+        {"role": "assistant", "content": "<answer>caf\u00e9 \u4e2d\u6587 42</answer>"}]})
+    with open(path("data", "rows.jsonl"), "w") as f:
+        f.writelines(json.dumps(r) + "\n" for r in rows)
+    return rows
+
+
+def hf_messages(row):
+    out = []
+    for m in row["messages"]:
+        parts = m["content"] if isinstance(m["content"], list) else [{"type": "text", "text": m["content"]}]
+        parts = [{"type": "image", "image": Image.open(path("data", p["path"])).convert("RGB")} if p["type"] == "image" else p
+                 for p in parts]
+        out.append({"role": m["role"], "content": parts})
+    return out
+
+
+def load(directory):
+    model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        directory, torch_dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    problems = {k: v for k, v in info.items() if k in ("missing_keys", "unexpected_keys", "mismatched_keys") and v}
+    if problems:
+        sys.exit(f"{directory}: transformers reports {problems}")
+    return model.eval()
+
+
+def same_weights(a, b, what, cast=None):
+    a, b = a.state_dict(), b.state_dict()
+    if a.keys() != b.keys():
+        sys.exit(f"{what}: other names: {sorted(a.keys() ^ b.keys())[:5]}")
+    for name in a:
+        want = a[name].to(cast).float() if cast else a[name]
+        if not torch.equal(want, b[name].float()):
+            sys.exit(f"{what}: {name} differs")
+
+
+def score_with_hf(model, processor, row):
+    text = processor.apply_chat_template(hf_messages(row), tokenize=False)
+    images = [p["image"] for m in hf_messages(row) for p in m["content"] if p["type"] == "image"]
+    inputs = processor(text=[text], images=images or None, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits[0].float()
+    ids = inputs["input_ids"][0]
+    return ids.tolist(), torch.log_softmax(logits, -1)[:-1].gather(1, ids[1:, None])[:, 0]
+
+
+def compare(directory, model, rows):
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    with open(os.path.join(directory, "chat_template.json")) as f:
+        template = json.load(f)["chat_template"]
+    parts = {"image_processor": ImageProcessor.from_pretrained(directory), "tokenizer": tokenizer, "chat_template": template}
+    try:
+        processor = Qwen2_5_VLProcessor(**parts)
+    except (ImportError, TypeError, ValueError):  # newer versions insist on a video processor
+        from transformers import Qwen2VLVideoProcessor
+        processor = Qwen2_5_VLProcessor(**parts, video_processor=Qwen2VLVideoProcessor())
+    worst, tokens, images = 0.0, 0, 0
+    out = codedance("score", "--model", directory, path("data", "rows.jsonl")).splitlines()
+    if len(out) != len(rows):
+        sys.exit(f"score printed {len(out)} lines for {len(rows)} rows")
+    for row, line in zip(rows, out):
+        got = json.loads(line)
+        ids, want = score_with_hf(model, processor, row)
+        if ids != got["ids"]:
+            at = next((i for i, (a, b) in enumerate(zip(ids, got["ids"])) if a != b), min(len(ids), len(got["ids"])))
+            sys.exit(f"{row['id']}: token {at} is {got['ids'][at:at + 8]}, transformers {ids[at:at + 8]} "
+                     f"({tokenizer.decode(ids[max(0, at - 5):at + 5])!r})")
+        worst = max(worst, (torch.tensor(got["logprobs"][1:]) - want).abs().max().item())
+        tokens += len(ids) - 1
+        images += sum(p["type"] == "image" for m in hf_messages(row) for p in m["content"])
+    return worst, tokens, images
+
+
+def main():
+    rows = make_rows()
+    codedance("data", "tokenizer", path("data", "data.jsonl"), "--merges", "64", "--out", path("tokenizer.json"))
+    for tied in (True, False):
+        kind = "tied" if tied else "untied"
+        fresh, saved, f32, bf16 = (path(f"{kind}_{n}") for n in ("fresh", "saved", "f32", "bf16"))
+        with open(path("config.json"), "w") as f:
+            json.dump(config(tied), f)
+        codedance("init", "--config", path("config.json"), "--tokenizer", path("tokenizer.json"), "--seed", "5",
+                  "--min-pixels", "3136", "--max-pixels", "39200", "--out", fresh)
+        model = load(fresh)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+        model.save_pretrained(saved)
+        for name in SIDE_FILES:
+            shutil.copy(os.path.join(fresh, name), saved)
+        worst, tokens, images = compare(saved, model, rows)
+        print(f"{kind}: {tokens} tokens, {images} pictures: largest log-prob difference {worst:.2e} (bound {BOUND:g})")
+        if not worst < BOUND:
+            sys.exit("too large")
+        codedance("export", saved, "--to", f32)
+        codedance("export", saved, "--to", bf16, "--dtype", "bf16")
+        same_weights(model, load(f32), "export")
+        same_weights(model, load(bf16), "bf16 export", torch.bfloat16)
+    print(f"equal to transformers {transformers.__version__}, torch {torch.__version__}")
+
+
+main()
