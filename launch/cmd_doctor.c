@@ -25,8 +25,8 @@ static check *add(report *r, const char *group, const char *name, bool ok, bool 
     CHECK(r->n < MAX_CHECK);
     check *c = &r->at[r->n++];
     *c = (check){.ok = ok, .needed = needed};
-    snprintf(c->group, sizeof c->group, "%s", group);
-    snprintf(c->name, sizeof c->name, "%s", name);
+    snprintf(c->group, sizeof c->group, "%.15s", group);
+    snprintf(c->name, sizeof c->name, "%.39s", name);
     return c;
 }
 
@@ -136,14 +136,13 @@ static void check_libraries(report *r)
 }
 
 /* One turn in a real box: says which Python the model's code will meet. */
-static status run_python(const setup_opts *o, check *c)
+static status run_python(const config *cfg, box_config *o, check *c)
 {
     static const char code[] = "import sys\nprint('Python', sys.version.split()[0], end='')\n"
                                "for m in ('numpy', 'PIL'):\n    try: print(',', m, __import__(m).__version__, end='')\n"
                                "    except ImportError: print(',', m, 'MISSING', end='')\n";
-    const char *imports[2] = {NULL, NULL};
     box_opts bo;
-    setup_box_opts(o, &bo, imports);
+    TRY(box_config_opts(o, cfg, &bo));
     box_pool *pool = NULL;
     box *b = NULL, *done = NULL;
     box_result res = {0};
@@ -179,16 +178,16 @@ static status check_sandbox(report *r)
     box_layer layer[32];
     box_tier tier = BOX_T3;
     int n = box_doctor(layer, 32, &tier);
-    setup_opts o = {0};
+    box_config o = {0};
     config *cfg = NULL;
     TRY(config_load(&cfg, NULL, 0, NULL, 0));
-    status st = config_bind(cfg, "sandbox", sandbox_fields, &o);
+    status st = config_bind(cfg, "sandbox", box_fields, &o);
     if (st == ST_OK) {
         static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock", "namespaces, rlimits, seccomp, Landlock",
                                               "Landlock and seccomp only", "no isolation possible"};
         check *c = add(r, "sandbox", "tier", tier <= BOX_T1, true);
         EVIDENCE(c, "%s: %s", box_tier_name(tier), meaning[tier]);
-        if (tier == BOX_T2) REMEDY(c, "refused by default; --set sandbox.min_tier=landlock accepts it, or allow user namespaces");
+        if (tier == BOX_T2) REMEDY(c, "refused by default; --set sandbox.min_tier=T2 accepts it, or allow user namespaces");
         if (tier == BOX_T3) REMEDY(c, "allow unprivileged user namespaces (or Landlock in the kernel) on this machine or container");
         for (int i = 0; i < n; i++) {
             c = add(r, "sandbox", layer[i].name, layer[i].ok, false);
@@ -196,11 +195,10 @@ static status check_sandbox(report *r)
             REMEDY(c, "%s", layer[i].remedy);
         }
         c = add(r, "sandbox", "Python in a box", false, true);
-        o.imports.n = 0;
         o.spares = 1;
-        o.min_tier = 2; /* tell whether Python works even where the tier is not accepted by default */
+        o.min_tier = BOX_T2; /* tell whether Python works even where the tier is not accepted by default */
         if (tier == BOX_T3) EVIDENCE(c, "not tried: no isolation");
-        else if (run_python(&o, c) != ST_OK) EVIDENCE(c, "%s", fail_message());
+        else if (run_python(cfg, &o, c) != ST_OK) EVIDENCE(c, "%s", fail_message());
     }
     config_destroy(cfg);
     return st;

@@ -31,13 +31,12 @@ static status bind_all(setup *s, const char *const *files, int n_files, const ch
     TRY(config_bind(s->cfg, "run", run_fields, &s->o));
     TRY(config_bind(s->cfg, "device", device_fields, &s->o));
     TRY(config_bind(s->cfg, "model", model_fields, &s->o));
-    TRY(config_bind(s->cfg, "sandbox", sandbox_fields, &s->o));
+    TRY(config_bind(s->cfg, "sandbox", box_fields, &s->box));
     if (s->o.device == NULL || (strcmp(s->o.device, "cpu") != 0 && strcmp(s->o.device, "cuda") != 0 && strncmp(s->o.device, "cuda:", 5) != 0)) {
         return config_fail(s->cfg, "device", "device", "must be cpu, cuda or cuda:N");
     }
-    if (s->o.limits.output_kib_max < s->o.limits.output_kib_kept) {
-        return config_fail(s->cfg, "sandbox", "output_kib_max", "is below sandbox.output_kib_kept");
-    }
+    box_opts unused;
+    TRY(box_config_opts(&s->box, s->cfg, &unused)); /* its own checks, before anything is started */
     if (s->o.name == NULL || s->o.name[0] == '\0') return config_fail(s->cfg, "run", "name", "must not be empty");
     return ST_OK;
 }
@@ -116,13 +115,9 @@ static status read_side_files(setup *s, const char *dir)
 
 static status open_boxes(setup *s)
 {
-    const char **imports = calloc((size_t)s->o.imports.n + 1, sizeof *imports);
-    CHECK(imports != NULL);
     box_opts o;
-    setup_box_opts(&s->o, &o, imports);
-    status st = box_pool_create(&s->boxes, &o);
-    free(imports);
-    return st;
+    TRY(box_config_opts(&s->box, s->cfg, &o));
+    return box_pool_create(&s->boxes, &o);
 }
 
 static status open_all(setup *s, int need, const char *dir)

@@ -7,15 +7,14 @@
 #include "core/model.h"
 #include "data/chat.h"
 #include "data/image.h"
-#include "sandbox/box.h"
+#include "sandbox/box_config.h"
 
 typedef struct setup_opts {
-    /* run */     char *name, *dir; int64_t seed; int log_level;
-    /* device */  char *device; int64_t threads; char *isa;
-    /* model */   char *model_path; char *default_system;
-    /* sandbox */ box_limits limits; int min_tier; cfg_strings imports; char *preset; int64_t spares, max_live, max_starting;
+    /* run */    char *name, *dir; int64_t seed; int log_level;
+    /* device */ char *device; int64_t threads; char *isa;
+    /* model */  char *model_path; char *default_system;
 } setup_opts;
-extern const cfg_field run_fields[], device_fields[], model_fields[], sandbox_fields[];
+extern const cfg_field run_fields[], device_fields[], model_fields[];
 /* Every section of a config with its table, in the order of configs/default.yaml. */
 extern const cfg_section config_sections[];
 
@@ -24,6 +23,7 @@ typedef enum setup_need { SETUP_MODEL = 1, SETUP_GRADIENTS = 2, SETUP_BOXES = 4 
 typedef struct setup {
     config *cfg;
     setup_opts o;
+    box_config box;
     comm *world; /* one per process; ended by setup_leave, not by setup_close */
     backend *b;
     model_config mc;
@@ -45,9 +45,6 @@ status setup_finish(setup *s);
  * and the image processor are still read from it. */
 status setup_open(setup *s, int need, const char *dir);
 void setup_close(setup *s);
-
-/* The sandbox section as options for box_pool_create; imports_out: room for n+1 names, which o borrows. */
-void setup_box_opts(const setup_opts *o, box_opts *out, const char **imports_out);
 
 /* For main: false on a rank whose failure message another rank prints. */
 bool setup_should_print(void);
