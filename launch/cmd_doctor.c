@@ -213,7 +213,7 @@ static void print_text(const report *r)
         const check *c = &r->at[i];
         if (strcmp(group, c->group) != 0) printf("%s%s\n", i > 0 ? "\n" : "", c->group);
         group = c->group;
-        printf("  %s%s%s %-18s %s\n", c->ok ? green : red, c->ok ? "✓" : "✗", plain, c->name, c->evidence);
+        printf("  %s%s%s %-22s %s\n", c->ok ? green : red, c->ok ? "✓" : "✗", plain, c->name, c->evidence);
         if (!c->ok && c->remedy[0] != '\0') printf("      %s→ %s%s\n", dim, c->remedy, plain);
     }
 }
