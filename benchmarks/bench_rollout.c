@@ -59,9 +59,9 @@ static double bare(model *m, const chat *c, int from)
     chat_ban(c, mc->vocab, bytes);
     b->upload(b, &ban, bytes);
     free(bytes);
-    int32_t ids[SEQS], pos[3 * SEQS], cu[SEQS + 1], slot[SEQS], ctx[SEQS], row[SEQS], table[SEQS * MAX_BLOCK];
+    int32_t now[SEQS], pos[3 * SEQS], cu[SEQS + 1], slot[SEQS], ctx[SEQS], row[SEQS], table[SEQS * MAX_BLOCK];
     for (int s = 0; s < SEQS; s++) {
-        ids[s] = 65 + s;
+        now[s] = 65 + s;
         row[s] = cu[s] = s;
         for (int k = 0; k < MAX_BLOCK; k++) table[s * MAX_BLOCK + k] = s * MAX_BLOCK + k;
     }
@@ -77,10 +77,10 @@ static double bare(model *m, const chat *c, int from)
             memcpy((uint32_t *)key.data + 4 * s, k.w, sizeof k.w);
         }
         kv_view kv = {.layer = layer, .slot = slot, .table = table, .max_block = MAX_BLOCK, .ctx = ctx};
-        token_batch x = {.n_tok = SEQS, .n_seq = SEQS, .ids = ids, .pos = pos, .cu = cu, .kv = &kv, .n_row = SEQS, .row = row};
+        token_batch x = {.n_tok = SEQS, .n_seq = SEQS, .ids = now, .pos = pos, .cu = cu, .kv = &kv, .n_row = SEQS, .row = row};
         tensor h = model_forward(m, acts, &x);
         b->sample(b, &id, &logp, &h, &head, &ban, &key, 1);
-        b->download(b, ids, &id);
+        b->download(b, now, &id);
     }
     double sec = clock_now() - since;
     model_acts_destroy(acts);

@@ -124,15 +124,20 @@ static status ask_sample(sample *out, const ask *a)
     return st;
 }
 
-/* Writes what the model saw as out/img/..., names[i] relative to out; names is malloc'ed, caller frees with free_names. */
+/* Writes what the model saw as out/img/..., names[i] relative to out; names is malloc'ed, caller frees with free_names.
+ * The prompt's pictures are the same for all samples and written once. */
 static status write_images(char ***names, const traj *t, const char *out)
 {
+    int shared = rollout_prompt_images(t->sample);
     *names = calloc((size_t)t->n_image + 1, sizeof **names);
     if (!*names) return FAIL(ST_ENOMEM, "no memory for %d image names", t->n_image);
     if (!out) return ST_OK;
     char path[PATH_MAX];
     for (int i = 0; i < t->n_image; i++) {
-        if (asprintf(&(*names)[i], "img/%06lld_%d_%d.png", (long long)t->prompt, t->index, i) < 0) return FAIL(ST_ENOMEM, "no memory");
+        int n = i < shared ? asprintf(&(*names)[i], "img/%06lld_%d.png", (long long)t->prompt, i)
+                           : asprintf(&(*names)[i], "img/%06lld_s%d_%d.png", (long long)t->prompt, t->index, i - shared);
+        if (n < 0) return FAIL(ST_ENOMEM, "no memory for a file name");
+        if (i < shared && t->index > 0) continue;
         TRY(file_join(path, sizeof path, out, (*names)[i]));
         TRY(image_write_png(&t->images[i].view, path));
     }

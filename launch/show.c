@@ -36,10 +36,10 @@ static void block(const out *o, const char *name, const char *s, size_t n)
     fputc('\n', o->f);
 }
 
-static void show_image(const out *o, const traj *t, int i)
+static void show_image(const out *o, const char *name, const traj *t, int i)
 {
     const traj_image *im = &t->images[i];
-    label(o, "");
+    label(o, name);
     fprintf(o->f, "[picture %dx%d, seen as %dx%d", im->w, im->h, im->view.w, im->view.h);
     if (o->names && o->names[i]) fprintf(o->f, ", %s", o->names[i]);
     fputs("]\n", o->f);
@@ -53,7 +53,7 @@ static void show_prompt(const out *o, const traj *t)
         const char *name = role_name(m->role);
         for (int k = 0; k < m->n_part; k++) {
             if (m->parts[k].text) block(o, name, m->parts[k].text, strlen(m->parts[k].text));
-            else if (m->parts[k].image < t->n_image) show_image(o, t, m->parts[k].image);
+            else if (m->parts[k].image < t->n_image) show_image(o, name, t, m->parts[k].image);
             name = "";
         }
     }
@@ -83,7 +83,7 @@ static void show_turn(const out *o, const traj *t, const traj_turn *turn)
     block(o, "ran", verdict, strlen(verdict));
     const char *said = turn->tool_text ? turn->tool_text : "";
     if (said[0]) block(o, "result", said, strlen(said));
-    for (int i = 0; i < turn->n_image; i++) show_image(o, t, turn->image_from + i);
+    for (int i = 0; i < turn->n_image; i++) show_image(o, said[0] || i > 0 ? "" : "result", t, turn->image_from + i);
 }
 
 void show_traj(FILE *f, const traj *t, const char *const *image_names, bool colour)
