@@ -13,7 +13,7 @@ done
 # What the program prints, it reads back to the same.
 tmp=$(mktemp --suffix=.yaml) || exit 2
 trap 'rm -f "$tmp"' EXIT
-"$exe" config --set rl.steps=7 --set run.name="a: b" >"$tmp" && "$exe" config "$tmp" | diff - "$tmp" || { echo "not ok: the dump does not read back"; bad=1; }
+"$exe" config --set rl.steps=7 --set 'run.name="a: b"' >"$tmp" && "$exe" config "$tmp" | diff - "$tmp" || { echo "not ok: the dump does not read back"; bad=1; }
 "$exe" config --set rl.stepz=7 2>&1 | grep -q 'unknown key rl.stepz; did you mean rl.steps?' || { echo "not ok: no suggestion for rl.stepz"; bad=1; }
 "$exe" config --set rl.stepz=7 >/dev/null 2>&1
 [ $? -eq 1 ] || { echo "not ok: a wrong config must exit with 1"; bad=1; }

@@ -27,7 +27,7 @@ function showTip(ev, ...content) {
 function hideTip() { tip.classList.remove("on"); }
 addEventListener("scroll", hideTip, { passive: true });
 
-const pct = v => v === null || v === undefined || Number.isNaN(v) ? "–" : (100 * v).toFixed(v > 0.0005 && v < 0.0995 ? 1 : 0) + " %";
+const pct = v => v === null || v === undefined || Number.isNaN(v) ? "–" : (100 * v).toFixed(v > 0.0005 && v < 0.0995 ? 1 : 0) + "\u00a0%";
 function num(v) {
   if (v === null || v === undefined || Number.isNaN(v)) return "–";
   const a = Math.abs(v);
@@ -53,6 +53,8 @@ const MARKS = [
   (x, y, r) => `M${x - r},${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
   (x, y, r) => `M${x},${y - 1.25 * r}l${1.15 * r},${2.1 * r}h${-2.3 * r}z`,
   (x, y, r) => `M${x},${y - 1.3 * r}l${1.3 * r},${1.3 * r}l${-1.3 * r},${1.3 * r}l${-1.3 * r},${-1.3 * r}z`,
+  (x, y, r) => `M${x},${y + 1.25 * r}l${1.15 * r},${-2.1 * r}h${-2.3 * r}z`,
+  (x, y, r) => `M${x - 0.4 * r},${y - 1.2 * r}h${0.8 * r}v${0.8 * r}h${0.8 * r}v${0.8 * r}h${-0.8 * r}v${0.8 * r}h${-0.8 * r}v${-0.8 * r}h${-0.8 * r}v${-0.8 * r}h${0.8 * r}z`,
 ];
 const markPath = (i, x, y, r) => MARKS[i % MARKS.length](x, y, r);
 

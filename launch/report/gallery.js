@@ -69,6 +69,7 @@ function openItem(list, i) {
     h("div", { class: "dbody" }, messages(it), h("div", { class: "msg" }, h("div", { class: "who" }, "reward"), h("div", { class: "parts" }, parts.map(p => h("div", {}, h("span", {}, p.name), num(p.value))), Number.isFinite(t.adv_seq) && t.adv_seq ? h("div", {}, h("span", {}, "advantage"), num(t.adv_seq)) : null)), tokens(it)));
   detail.onkeydown = ev => { if (ev.key === "ArrowLeft") step(-1); if (ev.key === "ArrowRight") step(1); };
   if (!detail.open) detail.showModal();
+  detail.focus();
   detail.scrollTop = 0;
 }
 detail.addEventListener("click", ev => { if (ev.target === detail) detail.close(); });
@@ -94,7 +95,7 @@ function gallery() {
   show();
   return [h("div", { class: "filters" }, filters.map(f => f.s), count), box, more];
 }
-section("gallery", "Conversations", "Every picture here is what the model itself saw. Open one to read its code, what came back, its reward, and the log-prob of every token.", gallery());
+section("gallery", "Conversations", "Conversations", "Every picture here is what the model itself saw. Open one to read its code, what came back, its reward, and the log-prob of every token.", gallery());
 
-section("runs", "Runs", "", D.runs.length ? h("div", { class: "card" }, D.runs.map(r => h("details", {}, h("summary", {}, `${r.dir} · arm ${r.arm}, seed ${r.seed}, ${stagesOf(r).map(s => `${s} ${r.metrics[s].step ? r.metrics[s].step.length : 0} steps`).join(", ")}`), r.config ? h("pre", {}, r.config) : h("p", { class: "note" }, "no config.yaml")))) : null);
+section("runs", "Runs", "Runs", "", D.runs.length ? h("div", { class: "card" }, D.runs.map(r => h("details", {}, h("summary", {}, `${r.dir} · arm ${r.arm}, seed ${r.seed}, ${stagesOf(r).map(s => `${s} ${r.metrics[s].step ? r.metrics[s].step.length : 0} steps`).join(", ")}`), r.config ? h("pre", {}, r.config) : h("p", { class: "note" }, "no config.yaml")))) : null);
 document.body.dataset.ready = "1";

@@ -3,13 +3,13 @@ const D = JSON.parse(document.getElementById("data").textContent);
 const main = document.getElementById("main"), toc = document.getElementById("toc");
 main.replaceChildren();
 
-function section(id, title, text, ...kids) {
+function section(id, short, title, text, ...kids) {
   const body = kids.flat().filter(Boolean);
   if (!body.length) return;
   main.append(h("section", { id }, h("h2", {}, title), text ? h("p", {}, text) : null, body));
-  toc.append(h("a", { href: "#" + id }, title));
+  toc.append(h("a", { href: "#" + id }, short));
 }
-const grid = (...kids) => { const k = kids.flat().filter(Boolean); return k.length ? h("div", { class: "grid" }, k) : null; };
+const grid = (...kids) => { const k = kids.flat().filter(Boolean); return k.length ? h("div", { class: k.length % 3 === 0 ? "grid three" : "grid" }, k) : null; };
 const mean = a => { const v = a.filter(Number.isFinite); return v.length ? v.reduce((x, y) => x + y, 0) / v.length : NaN; };
 const uniq = a => [...new Set(a)];
 
@@ -21,7 +21,7 @@ function style(name) {
     const taken = new Set([...styles.values()].map(s => s.i));
     let i = FIXED[name];
     if (i === undefined || taken.has(i)) i = [3, 7, 5, 4, 6, 2, 1, 0].find(k => !taken.has(k)) ?? styles.size % 8;
-    styles.set(name, { i, color: `var(--c${i})`, mark: i % 4 });
+    styles.set(name, { i, color: `var(--c${i})`, mark: [0, 1, 2, 4, 3, 5, 4, 5][i] });
   }
   return styles.get(name);
 }
@@ -64,8 +64,8 @@ names.forEach(style);
 
 /* ---- headline ---- */
 const best = ["fixed", "main", "rl"].find(n => names.includes(n)) || names[names.length - 1], base = names.includes("sft") ? "sft" : names.find(n => n !== best);
-function stat(value, text, small) { return h("div", { class: "stat" }, h("b", {}, value, small ? h("small", {}, " " + small) : null), h("span", {}, text)); }
-const arrow = (f, cats) => base && base !== best && Number.isFinite(over(base, cats, f)) ? `from ${pct(over(base, cats, f))}` : "";
+function stat(value, text, small) { return h("div", { class: "stat" }, h("b", {}, value, small ? h("small", {}, "\u2002" + small) : null), h("span", {}, text)); }
+const arrow = (f, cats) => base && base !== best && Number.isFinite(over(base, cats, f)) ? `was ${pct(over(base, cats, f))}` : "";
 const stats = [];
 if (best) {
   if (hard.length) stats.push(stat(pct(over(best, hard, "v")), `accuracy where the answer is too small to see (${best})`, arrow("v", hard)));
@@ -97,7 +97,7 @@ function sweep() {
     lineCard({ ...opts, title: "Accuracy", series: modes.map(([force, name, color, dash, mark]) => ({ name, color, dash, mark, whiskers: true, points: points(force, "v") })).filter(x => x.points.some(p => Number.isFinite(p[1]))) }),
     lineCard({ ...opts, title: "How often it chooses code", legend: true, series: [{ name: "free choice", color: "var(--c0)", mark: 0, points: points("free", "tool") }] }));
 }
-section("sizes", "It looks closer exactly when it must",
+section("sizes", "Detail size", "Does it look closer exactly when it must?",
   "The same question at growing detail. Answering directly fails while the detail is lost in what the model sees; code finds it at any size. Left to choose, the model should follow the better of the two curves and drop the call once it can see.", sweep());
 
 /* ---- table and categories ---- */
@@ -115,12 +115,12 @@ function table() {
     }), h("td", {}, num(all.calls)), h("td", {}, pct(all.fail)));
   })))));
 }
-section("results", "Results", names.length ? `Final evaluation of every arm, ${seeds.length > 1 ? `${seeds.length} seeds pooled` : "one seed"}. Intervals are 95 % Wilson intervals over questions.` : "", table(),
+section("results", "Results", "Results", names.length ? `Final evaluation of every arm, ${seeds.length > 1 ? `${seeds.length} seeds pooled` : "one seed"}. Intervals are 95 % Wilson intervals over questions.` : "", table(),
   categories.length ? h("div", { style: "margin-top:16px" }, intervalCard({ title: "Accuracy by category", categories, xlabel: "accuracy, with 95 % interval",
     series: names.map(n => ({ name: n, ...style(n), at: Object.fromEntries(categories.map(c => [c, pool(ofName(n), c)])) })) })) : null);
 
 const forced = latest(D.evals.filter(e => !e.tile_scale && !e.shuffled));
-section("forced", "Direct or with code", "The same model forced one way or the other: what a call is worth in each category.",
+section("forced", "Direct or code", "Direct or with code", "The same model forced one way or the other: what a call is worth in each category.",
   grid(uniq(forced.filter(e => e.force !== "free").map(label)).map(n => {
     const cats = categories.length ? categories : uniq(forced.flatMap(e => e.rows.map(r => r.category)));
     const at = f => Object.fromEntries(cats.map(c => [c, pool(forced.filter(e => e.force === f && label(e).split(/[ ,_]/)[0] === n.split(/[ ,_]/)[0]), c)]));
@@ -159,11 +159,11 @@ const perCategory = (r, cats, what) => {
 };
 const trainCats = uniq(runsWith("rl").flatMap(r => Object.keys(r.metrics.rl).filter(k => /^tool_rate[/_]/.test(k)).map(k => k.slice(10))));
 const tEasy = trainCats.filter(c => /easy/.test(c)), tHard = trainCats.filter(c => /hard/.test(c));
-section("learning", "Learning", "Reinforcement learning from the same supervised start. Lines are means over seeds, lightly smoothed; bands span the seeds.", grid(
+section("learning", "Learning", "Learning", "Reinforcement learning from the same supervised start. Lines are means over seeds, lightly smoothed; bands span the seeds.", grid(
   curveCard("Reward", "rl", "reward"), curveCard("Accuracy on training prompts", "rl", "accuracy", { ydomain: [0, 1], yfmt: pct }),
   curveCard("Tool calls per question", "rl", "mean_calls", { floor: 0 }), curveCard("Entropy per token", "rl", "entropy", { floor: 0 })));
 const pair = (cats, title, note) => { const s = curves("rl", r => perCategory(r, cats, "tool_rate")); return s.length && cats.length ? lineCard({ title, note, series: s, xlabel: "RL step", xname: "step", ydomain: [0, 1], yfmt: pct, legend: true }) : null; };
-section("tools", "When it reaches for code", "Share of answers that used code while training. The balanced reward should push it down where a look is enough and up where it is not.", grid(
+section("tools", "Tool use", "When it reaches for code", "Share of answers that used code while training. The balanced reward should push it down where a look is enough and up where it is not.", grid(
   pair(tEasy, "Plain questions", tEasy.join(", ")), pair(tHard, "Hard questions", tHard.join(", ")),
   curveCard("Failed code turns", "rl", "code_fail_rate", { floor: 0, yfmt: pct, note: "share of executed code that raised or returned nothing" }),
   finals.length ? scatterCard({ title: "Calls against accuracy", note: "mean over categories, final evaluation", xlabel: "calls per question",
@@ -177,7 +177,7 @@ function dcurve() {
   return grid(lineCard({ title: "d(μ): what a call is worth", note: `γ = ${r.gamma}, δ = ${r.delta}; positive rewards calls, negative charges for them`, legend: true, xlabel: "share of the group that is right, μ", xname: "μ =", xfmt: v => (+v).toFixed(2), ydomain: [-0.3, 1],
     series: [{ name: "d(μ)", color: "var(--c0)", points: xs.map(x => [x, d(x)]) }, { name: "categories, first tenth", color: "var(--c1)", width: 0.01, mark: 2, points: at(false) }, { name: "categories, last tenth", color: "var(--c2)", width: 0.01, mark: 0, points: at(true) }] }));
 }
-section("reward", "The balanced reward", "When a group already answers well, a call costs; when it fails, a call pays.", dcurve());
-section("before", "Before RL, and the machinery", "Vision warm-up and supervised fine-tuning, then what each RL step cost.", grid(
+section("reward", "Reward", "The balanced reward", "When a group already answers well, a call costs; when it fails, a call pays.", dcurve());
+section("before", "Machinery", "Before RL, and the machinery", "Vision warm-up and supervised fine-tuning, then what each RL step cost.", grid(
   curveCard("Warm-up loss", "warmup", "loss", { floor: 0 }), curveCard("Supervised loss", "sft", "loss", { floor: 0 }), curveCard("Gradient norm", "rl", "grad_norm", { floor: 0 }),
   curveCard("Seconds per step", "rl", "step_s", { floor: 0 }), curveCard("GFLOP/s", "rl", "gflops", { floor: 0 }), curveCard("Rollout minus trainer log-prob, largest", "rl", "max_logp_diff", { smooth: 0, ydomain: [-1, 1] })));
