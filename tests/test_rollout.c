@@ -10,10 +10,9 @@
 #include <cmocka.h>
 
 #include "core/rng.h"
-#include "rl/batch.h"
 #include "rollout/engine.h"
 #include "rollout/tool.h"
-#include "tests/common/tiny_policy.h"
+#include "tests/common/tiny_rollout.h"
 
 /* ---- boxes: results depend on seed, state and code; arrival order on the pool's mood ---- */
 
@@ -161,37 +160,20 @@ void box_close(box *b)
 enum { PROMPTS = 6, GROUP = 4, N = PROMPTS * GROUP };
 
 static tiny_policy world;
-static sample rows[PROMPTS];
-static image picture[PROMPTS], view[PROMPTS];
+static tiny_prompts ask;
 
 static int open_world(void **state)
 {
     (void)state;
     tiny_policy_open(&world, 1, 3);
-    for (int i = 0; i < PROMPTS; i++) {
-        char line[512];
-        /* prompts of different lengths; the last one has no room left in a small budget */
-        int n = snprintf(line, sizeof line,
-                         "{\"id\": \"q%d\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"x.png\"}, "
-                         "{\"type\": \"text\", \"text\": \"%.*sWhat digit is on the card?\"}]}], \"answer\": \"7\"}",
-                         i, 3 * i, "la la la la la la la la la la");
-        assert_int_equal(sample_parse(&rows[i], line, (size_t)n, "test"), ST_OK);
-        picture[i] = (image){60, 60, malloc(60 * 60 * 3)};
-        rng_key k = rng_make_key(5, RNG_TEST, (uint64_t)i, 0, 0, 0);
-        for (int j = 0; j < 60 * 60 * 3; j++) picture[i].rgb[j] = (uint8_t)rng_u32(k, (uint64_t)j);
-        assert_int_equal(image_view(&view[i], &picture[i], &world.ip), ST_OK);
-    }
+    tiny_prompts_open(&ask, &world, PROMPTS);
     return 0;
 }
 
 static int close_world(void **state)
 {
     (void)state;
-    for (int i = 0; i < PROMPTS; i++) {
-        sample_free(&rows[i]);
-        image_free(&picture[i]);
-        image_free(&view[i]);
-    }
+    tiny_prompts_close(&ask);
     tiny_policy_close(&world);
     return 0;
 }
@@ -214,11 +196,7 @@ static status run(tiny_policy *w, setting *s, traj *out, rollout_stats *stats)
     rollout_parts parts = {.m = w->m, .c = &w->chat, .ip = &w->ip, .boxes = s->o.max_turns ? &s->pool : NULL};
     status st = engine_create(&e, &parts, &s->o);
     if (st != ST_OK) return st;
-    rollout_prompt p[PROMPTS];
-    for (int i = 0; i < PROMPTS; i++)
-        p[i] = (rollout_prompt){.sample = &rows[i], .prompt = i, .seed = 11, .step = 2, .prompt_id = 100 + (uint64_t)i, .n_image = 1,
-                                .picture = &picture[i], .view = &view[i]};
-    st = engine_run(e, p, PROMPTS, out, stats, NULL);
+    st = engine_run(e, ask.p, PROMPTS, out, stats, NULL);
     engine_destroy(e);
     assert_int_equal(s->pool.live, 0);
     return st;
@@ -229,25 +207,10 @@ static void free_all(traj *t, int n)
     for (int i = 0; i < n; i++) traj_free(&t[i]);
 }
 
-static bool same_text(const char *a, const char *b) { return a == b || (a && b && strcmp(a, b) == 0); }
-
-static bool same(const traj *a, const traj *b)
-{
-    size_t n = (size_t)a->n_tok;
-    if (a->n_tok != b->n_tok || a->n_turn != b->n_turn || a->n_image != b->n_image || a->outcome != b->outcome) return false;
-    if (memcmp(a->id, b->id, 4 * n) || memcmp(a->mask, b->mask, n) || memcmp(a->logp, b->logp, 4 * n)) return false;
-    if (memcmp(a->turn_of, b->turn_of, 2 * n) || !same_text(a->answer, b->answer)) return false;
-    for (int i = 0; i < a->n_image; i++)
-        if (memcmp(a->images[i].view.rgb, b->images[i].view.rgb, 56 * 56 * 3) || a->run[i].start != b->run[i].start) return false;
-    for (int i = 0; i < a->n_turn; i++)
-        if (!same_text(a->turns[i].text, b->turns[i].text) || !same_text(a->turns[i].tool_text, b->turns[i].tool_text)) return false;
-    return true;
-}
-
 static void assert_same(const traj *a, const traj *b)
 {
     for (int i = 0; i < N; i++)
-        if (!same(&a[i], &b[i])) fail_msg("trajectory %d differs", i);
+        if (!traj_same(&a[i], &b[i])) fail_msg("trajectory %d differs", i);
 }
 
 /* What every result must be, whatever happened. */
@@ -256,7 +219,7 @@ static void check_form(const traj *t, const rollout_opts *o)
     uint8_t ban[4096] = {0};
     chat_ban(&world.chat, model_cfg(world.m)->vocab, ban);
     for (int i = 0; i < N; i++, t++) {
-        assert_ptr_equal(t->sample, &rows[i / GROUP]);
+        assert_ptr_equal(t->sample, &ask.row[i / GROUP]);
         assert_int_equal(t->prompt, i / GROUP);
         assert_int_equal(t->index, i % GROUP);
         assert_true((t->n_tok <= o->max_tokens || t->n_turn == 0) && t->n_image <= o->max_images && t->n_turn <= o->max_turns + 1);
@@ -296,48 +259,11 @@ static void check_form(const traj *t, const rollout_opts *o)
 
 /* ---- log-probs ---- */
 
-/* The trainer's pass over whole sequences, packed as many as fit. */
 static void check_logps(const traj *t, int max_tok, float inv_temp)
 {
-    model_limits lim = {.tok = max_tok, .seq = 16, .patch = 4096, .img = 64, .row = max_tok};
-    model *m = world.m;
-    backend *b = world.b;
-    model_acts *acts;
-    batch *pack;
-    assert_int_equal(model_acts_create(&acts, m, &lim, true), ST_OK);
-    assert_int_equal(batch_create(&pack, model_cfg(m), &world.ip, &lim), ST_OK);
-    batch_seq seq[N];
-    const image *views[N][16];
-    for (int i = 0; i < N; i++) {
-        for (int k = 0; k < t[i].n_image; k++) views[i][k] = &t[i].images[k].view;
-        seq[i] = (batch_seq){.n_tok = t[i].n_tok, .id = t[i].id, .mask = t[i].mask, .old_logp = t[i].logp, .n_image = t[i].n_image,
-                             .run = t[i].run, .view = views[i]};
-    }
-    uint8_t bytes[4096] = {0};
-    chat_ban(&world.chat, model_cfg(m)->vocab, bytes);
-    tensor ban = tensor_1d(bytes, DT_U8, model_cfg(m)->vocab), head = model_head(m);
-    float *logp = malloc(4 * (size_t)max_tok), *lse = malloc(4 * (size_t)max_tok);
-    int seen = 0;
-    for (int at = 0; at < N;) {
-        assert_int_equal(batch_pack(pack, seq, N, &at), ST_OK);
-        const token_batch *x = batch_tokens(pack);
-        if (x->n_row == 0) continue;
-        tensor h = model_forward(m, acts, x), target = tensor_1d((void *)batch_target(pack), DT_I32, x->n_row);
-        tensor out = tensor_1d(logp, DT_F32, x->n_row), sum = tensor_1d(lse, DT_F32, x->n_row);
-        b->logprob_fwd(b, &out, &sum, NULL, &h, &head, &target, &ban, inv_temp);
-        assert_int_equal(b->sync(b), ST_OK);
-        if (memcmp(logp, batch_old(pack), 4 * (size_t)x->n_row)) {
-            int bad = 0;
-            for (int i = 0; i < x->n_row; i++) bad += logp[i] != batch_old(pack)[i];
-            fail_msg("%d of %d log-probs differ from the trainer's", bad, x->n_row);
-        }
-        seen += x->n_row;
-    }
+    int seen, differ = trainer_logps_differ(&world, t, N, max_tok, inv_temp, &seen);
+    if (differ) fail_msg("%d of %d log-probs differ from the trainer's", differ, seen);
     assert_true(seen > 60);
-    free(logp);
-    free(lse);
-    batch_destroy(pack);
-    model_acts_destroy(acts);
 }
 
 static void test_logps_are_the_trainers(void **state)
@@ -528,7 +454,7 @@ static void test_infra(void **state)
     int equal = 0, infra = 0;
     for (int i = 0; i < N; i++) {
         infra += got[i].outcome == TRAJ_INFRA;
-        equal += same(&want[i], &got[i]);
+        equal += traj_same(&want[i], &got[i]);
     }
     assert_true(infra < 4 && equal + infra == N);
     assert_true(s.pool.opened > 0);
