@@ -224,7 +224,7 @@ static status run_stage(trainer *t, position *at, const char *restore)
         TRY_OR(checkpoint_load(restore, t->p.m, t->x, t->p.world), done);
         TRY_OR(loader_seek(s->cursor(state), at->data), done);
     }
-    if (!t->out) TRY_OR(comm_agree(t->p.world, metrics_open(&t->out, t->p.run_dir, t->p.world->rank, s->name, at->step)), done);
+    if (!t->out && fresh) TRY_OR(comm_agree(t->p.world, metrics_open(&t->out, t->p.run_dir, t->p.world->rank, s->name, at->step)), done);
     bar = progress_start(s->name, s->steps(t));
     st = run_steps(t, s, state, at, bar);
     progress_end(bar);

@@ -77,24 +77,30 @@ static int word_order(const void *a, const void *b)
     return x->attribute != y->attribute ? x->attribute - y->attribute : strcmp(x->text, y->text);
 }
 
-/* The token the model would write for the word: " red" if that is one token, else "7", else the first token of " word". */
-static status word_token(const tokenizer *tok, word *w)
+static bool taken(const warmup *w, int attribute, int32_t id)
+{
+    for (int i = 0; i < w->n_word; i++)
+        if (w->word[i].attribute == attribute && w->word[i].id == id) return true;
+    return false;
+}
+
+/* The token that stands for the word. Pass 0: " red" or "7" where that is one token; pass 1: of the words that are not,
+ * the first token of " word" that no other word of the attribute has. */
+static status word_token(warmup *w, const tokenizer *tok, word *x, int pass)
 {
     char spaced[256];
-    snprintf(spaced, sizeof spaced, " %s", w->text);
-    ids l = {0};
-    status st = tokenizer_encode(tok, spaced, strlen(spaced), false, &l);
-    if (st == ST_OK && l.n != 1) {
-        int32_t first = l.n > 0 ? l.v[0] : -1;
-        l.n = 0;
-        st = tokenizer_encode(tok, w->text, strlen(w->text), false, &l);
-        if (st == ST_OK && l.n != 1) w->id = first;
-        else if (st == ST_OK) w->id = l.v[0];
-    } else if (st == ST_OK) {
-        w->id = l.v[0];
-    }
-    ids_free(&l);
-    if (st == ST_OK && w->id < 0) st = FAIL(ST_EINVAL, "the label word '%s' has no token", w->text);
+    snprintf(spaced, sizeof spaced, " %s", x->text);
+    ids lead = {0}, bare = {0};
+    status st = tokenizer_encode(tok, spaced, strlen(spaced), false, &lead);
+    if (st == ST_OK) st = tokenizer_encode(tok, x->text, strlen(x->text), false, &bare);
+    if (st == ST_OK && pass == 0) x->id = lead.n == 1 ? lead.v[0] : bare.n == 1 ? bare.v[0] : -1;
+    for (int i = 0; i < lead.n && st == ST_OK && pass == 1 && x->id < 0; i++)
+        if (!taken(w, x->attribute, lead.v[i])) x->id = lead.v[i];
+    ids_free(&lead);
+    ids_free(&bare);
+    if (st == ST_OK && pass == 1 && x->id < 0)
+        st = FAIL(ST_EINVAL, "the label word '%s' has no token of its own within %s; use a tokenizer with more merges", x->text,
+                  w->attribute[x->attribute]);
     return st;
 }
 
@@ -110,13 +116,8 @@ static status collect_words(warmup *w, const chat *c)
         TRY(st);
     }
     qsort(w->word, (size_t)w->n_word, sizeof *w->word, word_order);
-    for (int i = 0; i < w->n_word; i++) {
-        TRY(word_token(c->tok, &w->word[i]));
-        for (int k = 0; k < i; k++)
-            if (w->word[k].attribute == w->word[i].attribute && w->word[k].id == w->word[i].id)
-                return FAIL(ST_EINVAL, "label words '%s' and '%s' start with the same token and can't be told apart",
-                            w->word[k].text, w->word[i].text);
-    }
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < w->n_word; i++) TRY(word_token(w, c->tok, &w->word[i], pass));
     return ST_OK;
 }
 
