@@ -20,24 +20,39 @@ status chat_init(chat *c, const tokenizer *tok, int merge, const char *default_s
 {
     CHECK(merge > 0);
     *c = (chat){.tok = tok, .merge = merge, .default_system = default_system};
-    const struct { const char *text; int *id; bool forbidden; } known[] = {
-        {"<|im_start|>", &c->im_start, true}, {"<|im_end|>", &c->im_end, false}, {"<|vision_start|>", &c->vision_start, true},
-        {"<|vision_end|>", &c->vision_end, true}, {"<|image_pad|>", &c->image_pad, true}, {"<|endoftext|>", &c->endoftext, true},
-        {"<|video_pad|>", NULL, true}, {"<|vision_pad|>", NULL, true}, {TOOL_OPEN, &c->tool_open, true},
-        {TOOL_CLOSE, &c->tool_close, true}};
+    const struct {
+        const char *text;
+        int *id;
+        bool forbidden;
+    } known[] = {{"<|im_start|>", &c->im_start, true},
+                 {"<|im_end|>", &c->im_end, false},
+                 {"<|vision_start|>", &c->vision_start, true},
+                 {"<|vision_end|>", &c->vision_end, true},
+                 {"<|image_pad|>", &c->image_pad, true},
+                 {"<|endoftext|>", &c->endoftext, true},
+                 {"<|video_pad|>", NULL, true},
+                 {"<|vision_pad|>", NULL, true},
+                 {TOOL_OPEN, &c->tool_open, true},
+                 {TOOL_CLOSE, &c->tool_close, true}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         int id = tokenizer_id(tok, known[i].text);
         if (known[i].id) *known[i].id = id;
         if (id >= 0 && known[i].forbidden) c->forbidden[c->n_forbidden++] = id;
     }
     if (c->im_start < 0 || c->im_end < 0)
-        return FAIL(ST_EINVAL, "the tokenizer lacks %s: a chat needs the ChatML tokens", c->im_start < 0 ? "<|im_start|>" : "<|im_end|>");
+        return FAIL(ST_EINVAL, "the tokenizer lacks %s: a chat needs the ChatML tokens",
+                    c->im_start < 0 ? "<|im_start|>" : "<|im_end|>");
     return ST_OK;
 }
 
 /* A turn being rendered. Plain text is gathered and encoded in one go between control ids, because the pre-tokenizer
  * looks across "user\n" and the text that follows, as it does when a template is rendered to text first. */
-typedef struct render { const chat *c; chat_seq *s; char *text; size_t n, cap; } render;
+typedef struct render {
+    const chat *c;
+    chat_seq *s;
+    char *text;
+    size_t n, cap;
+} render;
 
 static void push_id(chat_seq *s, int32_t id, uint8_t mask)
 {
@@ -107,7 +122,7 @@ static status add_image(render *r, const int32_t grid[3])
     return add_id(r, c->vision_end, 0);
 }
 
-/* Text from outside between the tool tags. Where the tags are ordinary text, a closing one in the output is broken up. */
+/* Text from outside between the tool tags. Where the tags are ordinary text, a closing one in it is broken up. */
 static void add_tool_text(render *r, const char *text)
 {
     for (const char *hit; r->c->tool_close < 0 && (hit = strstr(text, TOOL_CLOSE)); text = hit + 1) {
@@ -132,7 +147,8 @@ static status close_turn(render *r, uint8_t mask)
     return flush(r, false, 0);
 }
 
-/* The header and the text are encoded apart: the policy writes its text after the header's ids, whatever it begins with. */
+/* The header and the text are encoded apart: the policy writes its text after the header's ids, whatever it begins
+ * with. */
 static status render_assistant(render *r, const message *m)
 {
     TRY(open_turn(r, "assistant"));
@@ -160,9 +176,12 @@ static status render_other(render *r, const message *m, const int32_t (*grids)[3
     if (tool) TRY(add_tag(r, r->c->tool_open, TOOL_OPEN));
     for (int i = 0; i < m->n_part; i++) {
         const part *p = &m->parts[i];
-        if (!p->text) TRY(add_image(r, grids ? grids[p->image] : NULL));
-        else if (tool) add_tool_text(r, p->text);
-        else add_string(r, p->text);
+        if (!p->text)
+            TRY(add_image(r, grids ? grids[p->image] : NULL));
+        else if (tool)
+            add_tool_text(r, p->text);
+        else
+            add_string(r, p->text);
     }
     if (tool) TRY(add_tag(r, r->c->tool_close, TOOL_CLOSE));
     return close_turn(r, 0);

@@ -5,7 +5,10 @@
 #include <ctype.h>
 #include <string.h>
 
-typedef struct scan { const char *s; size_t n; } scan;
+typedef struct scan {
+    const char *s;
+    size_t n;
+} scan;
 
 static const size_t NONE = (size_t)-1;
 

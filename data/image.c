@@ -13,8 +13,8 @@ status image_alloc(image *out, int64_t w, int64_t h, const char *what)
 {
     if (w < 1 || h < 1) return FAIL(ST_EINVAL, "%s: an image of %lldx%lld pixels", what, (long long)w, (long long)h);
     if (w > IMAGE_MAX_SIDE || h > IMAGE_MAX_SIDE || w * h > IMAGE_MAX_PIXELS)
-        return FAIL(ST_EINVAL, "%s: %lldx%lld pixels is beyond the limit of %d a side and %d in all; scale it down", what,
-                    (long long)w, (long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
+        return FAIL(ST_EINVAL, "%s: %lldx%lld pixels is beyond the limit of %d a side and %d in all; scale it down",
+                    what, (long long)w, (long long)h, IMAGE_MAX_SIDE, IMAGE_MAX_PIXELS);
     uint8_t *rgb = malloc((size_t)w * (size_t)h * 3);
     if (!rgb) return FAIL(ST_ENOMEM, "%s: out of memory for %lldx%lld pixels", what, (long long)w, (long long)h);
     *out = (image){.w = (int)w, .h = (int)h, .rgb = rgb};
@@ -29,13 +29,18 @@ void image_free(image *im)
 
 static const char *format_name(const uint8_t *b, size_t n)
 {
-    static const struct { const char *magic; size_t at, len; const char *name; } known[] = {
-        {"GIF8", 0, 4, "GIF"},      {"BM", 0, 2, "BMP"},        {"II*\0", 0, 4, "TIFF"},    {"MM\0*", 0, 4, "TIFF"},
-        {"WEBP", 8, 4, "WebP"},     {"ftypavif", 4, 8, "AVIF"}, {"ftypheic", 4, 8, "HEIC"}, {"\0\0\1\0", 0, 4, "ICO"},
-        {"%PDF", 0, 4, "PDF"},      {"<svg", 0, 4, "SVG"},      {"<?xml", 0, 5, "XML"},     {"P6", 0, 2, "PPM"},
-        {"\x89HDF", 0, 4, "HDF5"},  {"{", 0, 1, "JSON"},        {"<!DOCTYPE", 0, 9, "HTML"}};
+    static const struct {
+        const char *magic;
+        size_t at, len;
+        const char *name;
+    } known[] = {{"GIF8", 0, 4, "GIF"},      {"BM", 0, 2, "BMP"},       {"II*\0", 0, 4, "TIFF"},
+                 {"MM\0*", 0, 4, "TIFF"},    {"WEBP", 8, 4, "WebP"},    {"ftypavif", 4, 8, "AVIF"},
+                 {"ftypheic", 4, 8, "HEIC"}, {"\0\0\1\0", 0, 4, "ICO"}, {"%PDF", 0, 4, "PDF"},
+                 {"<svg", 0, 4, "SVG"},      {"<?xml", 0, 5, "XML"},    {"P6", 0, 2, "PPM"},
+                 {"\x89HDF", 0, 4, "HDF5"},  {"{", 0, 1, "JSON"},       {"<!DOCTYPE", 0, 9, "HTML"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (n >= known[i].at + known[i].len && !memcmp(b + known[i].at, known[i].magic, known[i].len)) return known[i].name;
+        if (n >= known[i].at + known[i].len && !memcmp(b + known[i].at, known[i].magic, known[i].len))
+            return known[i].name;
     return "unknown data";
 }
 

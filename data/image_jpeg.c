@@ -24,7 +24,7 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
     }
 }
 
-/* Stray bytes between segments are common in the wild and cost no pixel; every other warning means lost picture data. */
+/* Stray bytes between segments are common and cost no pixel; every other warning means lost picture data. */
 static bool harmless(tjhandle tj)
 {
     return tjGetErrorCode(tj) == TJERR_WARNING && strstr(tjGetErrorStr2(tj), "extraneous bytes before marker") != NULL;
@@ -62,8 +62,10 @@ status image_decode_jpeg(image *out, const uint8_t *bytes, size_t n, const char 
         if (st == ST_OK) st = decompress(tj, &im, bytes, n, space == TJCS_CMYK || space == TJCS_YCCK, what);
     }
     tjDestroy(tj);
-    if (st == ST_OK) *out = im;
-    else image_free(&im);
+    if (st == ST_OK)
+        *out = im;
+    else
+        image_free(&im);
     return st;
 }
 #else

@@ -1,9 +1,10 @@
 /* PNG by libpng, which lives in this file only. libpng delivers the raw samples and nothing is left to its colour
  * handling: the expansion to RGB is written out below so that it equals Pillow's convert("RGB"):
- *   palette: looked up, transparency ignored, an index outside the palette is black
+ *   palette: looked up, transparency ignored, an index outside the palette is black (as in Pillow 13; gray in 9)
  *   gray 1/2/4 bit: scaled to 0..255; gray+alpha and RGBA: alpha dropped; tRNS, gAMA, iCCP ignored
  *   RGB, RGBA, gray+alpha with 16 bits: the high byte
- *   gray with 16 bits: min(value, 255), because Pillow reads it as integers and clips (yes, most such pictures turn white) */
+ *   gray with 16 bits: min(value, 255), because Pillow reads it as integers and clips (yes, most such pictures turn
+ * white) */
 #include "data/image_codec.h"
 
 #include <stdlib.h>
@@ -11,10 +12,17 @@
 
 #ifdef HAVE_PNG
 #include <png.h>
-#include <zlib.h>
 
-typedef struct reader { const uint8_t *at; size_t left; char error[160]; } reader;
-typedef struct writer { uint8_t *bytes; size_t n, cap; char error[160]; } writer;
+typedef struct reader {
+    const uint8_t *at;
+    size_t left;
+    char error[160];
+} reader;
+typedef struct writer {
+    uint8_t *bytes;
+    size_t n, cap;
+    char error[160];
+} writer;
 
 static void reader_read(png_structp png, png_bytep to, size_t n)
 {
@@ -132,8 +140,10 @@ status image_decode_png(image *out, const uint8_t *bytes, size_t n, const char *
         if (st == ST_OK) read_pixels(png, info, im, raw, png_get_color_type(png, info), png_get_bit_depth(png, info));
     }
     png_destroy_read_struct(png ? &png : NULL, info ? &info : NULL, NULL);
-    if (st == ST_OK) *out = *im;
-    else if (im) image_free(im);
+    if (st == ST_OK)
+        *out = *im;
+    else if (im)
+        image_free(im);
     if (raw) free(*raw);
     free(raw);
     free(im);

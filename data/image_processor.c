@@ -9,10 +9,14 @@
 
 void image_processor_default(image_processor *p)
 {
-    *p = (image_processor){
-        .min_pixels = 4 * 28 * 28, .max_pixels = 16384 * 28 * 28, .patch = 14, .temporal_patch = 2, .merge = 2,
-        .mean = {0.48145466f, 0.4578275f, 0.40821073f}, .std = {0.26862954f, 0.26130258f, 0.27577711f},
-        .filter = RESAMPLE_BICUBIC};
+    *p = (image_processor){.min_pixels = 4 * 28 * 28,
+                           .max_pixels = 16384 * 28 * 28,
+                           .patch = 14,
+                           .temporal_patch = 2,
+                           .merge = 2,
+                           .mean = {0.48145466f, 0.4578275f, 0.40821073f},
+                           .std = {0.26862954f, 0.26130258f, 0.27577711f},
+                           .filter = RESAMPLE_BICUBIC};
 }
 
 static bool given(const json *v) { return v && json_kind(v) != JSON_NULL; }
@@ -26,7 +30,8 @@ static status read_triple(const json *j, const char *key, bool positive, float o
 {
     const json *a = json_get(j, key);
     if (!given(a)) return ST_OK;
-    if (json_kind(a) != JSON_ARRAY || json_len(a) != 3) return FAIL(ST_EINVAL, "image processor: %s must have 3 numbers", key);
+    if (json_kind(a) != JSON_ARRAY || json_len(a) != 3)
+        return FAIL(ST_EINVAL, "image processor: %s must have 3 numbers", key);
     for (int i = 0; i < 3; i++) {
         double v = json_num(json_at(a, i));
         if (!isfinite(v) || (positive && v <= 0))
@@ -89,7 +94,8 @@ status image_processor_from_json(image_processor *out, const json *j)
     p.merge = (int)merge;
     p.filter = (resample)filter;
     if (p.filter != RESAMPLE_BICUBIC && p.filter != RESAMPLE_BILINEAR && p.filter != RESAMPLE_BOX)
-        return FAIL(ST_EINVAL, "image processor: resample %d is not supported; use 2 (bilinear), 3 (bicubic) or 4 (box)",
+        return FAIL(ST_EINVAL,
+                    "image processor: resample %d is not supported; use 2 (bilinear), 3 (bicubic) or 4 (box)",
                     (int)p.filter);
     if (p.min_pixels > p.max_pixels)
         return FAIL(ST_EINVAL, "image processor: min_pixels %lld is above max_pixels %lld", (long long)p.min_pixels,
@@ -118,16 +124,21 @@ void image_processor_to_json(const image_processor *p, json_out *o)
         json_key(o, steps[i]);
         json_put_bool(o, true);
     }
-    const struct { const char *key; const float *v; } triple[] = {{"image_mean", p->mean}, {"image_std", p->std}};
+    const struct {
+        const char *key;
+        const float *v;
+    } triple[] = {{"image_mean", p->mean}, {"image_std", p->std}};
     for (int t = 0; t < 2; t++) {
         json_key(o, triple[t].key);
         json_open(o, '[');
         for (int c = 0; c < 3; c++) json_put_num(o, shortest(triple[t].v[c]));
         json_close(o, ']');
     }
-    const struct { const char *key; int64_t v; } number[] = {
-        {"max_pixels", p->max_pixels}, {"merge_size", p->merge}, {"min_pixels", p->min_pixels}, {"patch_size", p->patch},
-        {"resample", p->filter}, {"temporal_patch_size", p->temporal_patch}};
+    const struct {
+        const char *key;
+        int64_t v;
+    } number[] = {{"max_pixels", p->max_pixels}, {"merge_size", p->merge}, {"min_pixels", p->min_pixels},
+                  {"patch_size", p->patch},      {"resample", p->filter},  {"temporal_patch_size", p->temporal_patch}};
     for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
         json_key(o, number[i].key);
         json_put_int(o, number[i].v);
@@ -151,7 +162,8 @@ void image_processor_to_json(const image_processor *p, json_out *o)
 uint64_t image_processor_hash(const image_processor *p)
 {
     /* FNV-1a. mean and std act after the cached 8-bit view, so they don't count. */
-    const int64_t part[] = {1 /* version of the pixel path */, p->min_pixels, p->max_pixels, p->patch, p->merge, p->filter};
+    const int64_t part[] = {
+        1 /* version of the pixel path */, p->min_pixels, p->max_pixels, p->patch, p->merge, p->filter};
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < sizeof part / sizeof *part; i++)
         for (int b = 0; b < 8; b++) h = (h ^ ((uint64_t)part[i] >> (8 * b) & 255)) * 0x100000001b3u;

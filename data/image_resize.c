@@ -1,5 +1,7 @@
-/* Pillow's resize, bit for bit (Pillow, src/libImaging/Resample.c, 8 bits per channel): two separable passes, horizontal
- * first, weights in double turned into 22-bit fixed point, an 8-bit picture in between. Needs -ffp-contract=off. */
+/* Pillow's resize, bit for bit (Pillow, src/libImaging/Resample.c, 8 bits per channel): two separable passes,
+ * horizontal first, weights in double turned into 22-bit fixed point, an 8-bit picture in between. Needs
+ * -ffp-contract=off. This is Pillow up to 12; 13 runs the vertical pass first where that is cheaper (its pull request
+ * 9549), which changes some bytes of pictures that shrink more in height than in width. */
 #include "data/image_codec.h"
 
 #include <math.h>
@@ -10,7 +12,12 @@
 enum { PRECISION = 22 };
 
 /* Taps of every output position along one axis. box > 0: position o is the plain mean of [o*box, (o+1)*box). */
-typedef struct taps { int n_out, width, box; int *lo, *count; int32_t *weight; int32_t box_weight; } taps;
+typedef struct taps {
+    int n_out, width, box;
+    int *lo, *count;
+    int32_t *weight;
+    int32_t box_weight;
+} taps;
 
 static double kernel(resample filter, double x)
 {
@@ -163,7 +170,8 @@ status image_resize(image *out, const image *in, int w, int h, resample filter)
 {
     CHECK(in->rgb && in->w > 0 && in->h > 0 && w > 0 && h > 0);
     if (filter != RESAMPLE_BICUBIC && filter != RESAMPLE_BILINEAR && filter != RESAMPLE_BOX)
-        return FAIL(ST_EUNAVAIL, "resample filter %d is not supported; use 2 (bilinear), 3 (bicubic) or 4 (box)", (int)filter);
+        return FAIL(ST_EUNAVAIL, "resample filter %d is not supported; use 2 (bilinear), 3 (bicubic) or 4 (box)",
+                    (int)filter);
     image across = {0}, made = {0};
     if (w != in->w) TRY(resize_across(&across, in, w, filter));
     const image *mid = across.rgb ? &across : in;

@@ -13,7 +13,9 @@ static const char *const role_names[] = {"system", "user", "assistant", "tool"};
 const char *role_name(role r) { return role_names[r]; }
 
 /* Where in the row: "messages[2].content[0]". */
-typedef struct place { char text[80]; } place;
+typedef struct place {
+    char text[80];
+} place;
 
 static place place_at(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static place place_at(const char *fmt, ...)
@@ -58,8 +60,8 @@ static status check_keys(const json *o, const char *const *known, const char *at
         bool ok = !strncmp(key, "x_", 2);
         for (const char *const *k = known; *k && !ok; k++) ok = !strcmp(key, *k);
         if (!ok)
-            return FAIL(ST_EINVAL, "%s: unknown field '%.60s' in %s; known: %s (your own fields start with x_)", what, key, at,
-                        list);
+            return FAIL(ST_EINVAL, "%s: unknown field '%.60s' in %s; known: %s (your own fields start with x_)", what,
+                        key, at, list);
     }
     return ST_OK;
 }
@@ -108,7 +110,8 @@ static status parse_message(sample *s, message *m, const json *j, int64_t index,
     if (!list && json_kind(content) != JSON_STRING)
         return FAIL(ST_EINVAL, "%s: %s.content must be a string or a list of parts", what, at.text);
     int64_t n = list ? json_len(content) : 1;
-    if (n < 1 || n > MAX_PARTS) return FAIL(ST_EINVAL, "%s: %s.content must have 1..%d parts", what, at.text, MAX_PARTS);
+    if (n < 1 || n > MAX_PARTS)
+        return FAIL(ST_EINVAL, "%s: %s.content must have 1..%d parts", what, at.text, MAX_PARTS);
     m->parts = calloc((size_t)n, sizeof *m->parts);
     if (!m->parts) return FAIL(ST_ENOMEM, "%s: out of memory", what);
     if (!list) {
@@ -127,8 +130,14 @@ static status parse_row(sample *s, const char *what)
     const json *row = s->row;
     if (json_kind(row) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: a row must be a JSON object", what);
     TRY(check_keys(row, known, "the row", "id, messages, answer, verifier, category, domain", what));
-    const struct { const char *key; char **out; } text[] = {
-        {"id", &s->id}, {"answer", &s->answer}, {"verifier", &s->verifier}, {"category", &s->category}, {"domain", &s->domain}};
+    const struct {
+        const char *key;
+        char **out;
+    } text[] = {{"id", &s->id},
+                {"answer", &s->answer},
+                {"verifier", &s->verifier},
+                {"category", &s->category},
+                {"domain", &s->domain}};
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
         const json *v = json_get(row, text[i].key);
         if (v) TRY(copy_text(v, text[i].key, what, text[i].out));
@@ -153,8 +162,10 @@ status sample_parse(sample *out, const char *line, size_t len, const char *what)
     sample s = {0};
     TRY(json_parse(&s.row, line, len, what));
     status st = parse_row(&s, what);
-    if (st == ST_OK) *out = s;
-    else sample_free(&s);
+    if (st == ST_OK)
+        *out = s;
+    else
+        sample_free(&s);
     return st;
 }
 

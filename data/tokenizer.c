@@ -51,7 +51,11 @@ uint32_t tokenizer_byte_symbol(uint8_t byte)
 
 int tokenizer_symbol_byte(uint32_t cp)
 {
-    int byte = cp < 0x100 ? (int)cp : cp <= 0x120 ? (int)cp - 0x100 : cp <= 0x142 ? (int)cp - 0x121 + 0x7f : cp == 0x143 ? 0xad : -1;
+    int byte = cp < 0x100    ? (int)cp
+               : cp <= 0x120 ? (int)cp - 0x100
+               : cp <= 0x142 ? (int)cp - 0x121 + 0x7f
+               : cp == 0x143 ? 0xad
+                             : -1;
     return byte >= 0 && tokenizer_byte_symbol((uint8_t)byte) == cp ? byte : -1;
 }
 
@@ -100,9 +104,20 @@ const merge_rule *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b)
 
 /* A piece's symbols as a linked list, and a heap of the merges that are possible now: lowest rank, then leftmost. An
  * entry is stale when the pair at its place is no longer the one it was made for. */
-typedef struct symbol { int32_t id, prev, next; } symbol; /* id -1: merged away */
-typedef struct chance { int32_t rank, at, made; } chance;
-typedef struct bpe { const tokenizer *t; ids *out; symbol *sym; chance *heap; size_t cap; int n_heap; } bpe;
+typedef struct symbol {
+    int32_t id, prev, next;
+} symbol; /* id -1: merged away */
+typedef struct chance {
+    int32_t rank, at, made;
+} chance;
+typedef struct bpe {
+    const tokenizer *t;
+    ids *out;
+    symbol *sym;
+    chance *heap;
+    size_t cap;
+    int n_heap;
+} bpe;
 
 static bool sooner(chance a, chance b) { return a.rank < b.rank || (a.rank == b.rank && a.at < b.at); }
 

@@ -13,7 +13,11 @@
 enum { MAX_ID = 1 << 24, MAX_FILE = 1 << 28 };
 
 static bool absent(const json *v) { return json_kind(v) == JSON_NULL; }
-static bool is_str(const json *v, const char *want) { const char *s = json_str(v); return s && !strcmp(s, want); }
+static bool is_str(const json *v, const char *want)
+{
+    const char *s = json_str(v);
+    return s && !strcmp(s, want);
+}
 static bool is_type(const json *v, const char *want) { return is_str(json_get(v, "type"), want); }
 
 static status check_pre_tokenizer(const json *pre)
@@ -22,7 +26,8 @@ static status check_pre_tokenizer(const json *pre)
     if (!is_type(pre, "Sequence") || json_len(list) != 2 || !is_type(cut, "Split") || !is_type(level, "ByteLevel"))
         return FAIL(ST_EINVAL, "pre_tokenizer must be a Sequence of Split and ByteLevel, as in Qwen2");
     if (!is_str(json_get(json_get(cut, "pattern"), "Regex"), TOKENIZER_REGEX))
-        return FAIL(ST_EINVAL, "the pre_tokenizer's Split pattern is not the one of Qwen2, 2.5 and 3, the only one supported");
+        return FAIL(ST_EINVAL,
+                    "the pre_tokenizer's Split pattern is not the one of Qwen2, 2.5 and 3, the only one supported");
     if (!is_str(json_get(cut, "behavior"), "Isolated") || json_bool(json_get(cut, "invert")))
         return FAIL(ST_EINVAL, "the pre_tokenizer's Split must have behavior Isolated and invert false");
     const json *regex = json_get(level, "use_regex");
@@ -33,7 +38,8 @@ static status check_pre_tokenizer(const json *pre)
 
 static status check_parts(const json *root)
 {
-    const json *norm = json_get(root, "normalizer"), *post = json_get(root, "post_processor"), *dec = json_get(root, "decoder");
+    const json *norm = json_get(root, "normalizer"), *post = json_get(root, "post_processor"),
+               *dec = json_get(root, "decoder");
     const json *model = json_get(root, "model");
     if (!is_type(norm, "NFC")) return FAIL(ST_EINVAL, "normalizer must be NFC, nothing else is supported");
     TRY(check_pre_tokenizer(json_get(root, "pre_tokenizer")));
@@ -141,7 +147,8 @@ static status add_merge(tokenizer *t, const json *vocab, const json *m, int32_t 
     size_t n = strlen(a);
     memmove(*buf + n, b, strlen(b) + 1);
     int64_t made = vocab_id(vocab, *buf);
-    if (left < 0 || right < 0 || made < 0) return FAIL(ST_EINVAL, "'%.40s' or one of its halves is not in model.vocab", *buf);
+    if (left < 0 || right < 0 || made < 0)
+        return FAIL(ST_EINVAL, "'%.40s' or one of its halves is not in model.vocab", *buf);
     uint64_t pair = (uint64_t)left << 32 | (uint64_t)right, at = tokenizer_slot(pair, t->n_slot);
     while (t->merges[at].made >= 0 && t->merges[at].pair != pair) at = (at + 1) & (t->n_slot - 1);
     t->merges[at] = (merge_rule){pair, rank, (int32_t)made};
@@ -184,7 +191,8 @@ static status read_added(tokenizer *t, const json *list)
         static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
         for (int f = 0; f < 4; f++)
             if (json_bool(json_get(a, flags[f])))
-                return FAIL(ST_EINVAL, "added token '%.40s': %s must be false, nothing else is supported", content, flags[f]);
+                return FAIL(ST_EINVAL, "added token '%.40s': %s must be false, nothing else is supported", content,
+                            flags[f]);
         token *k = &t->tokens[id];
         if (k->used && (k->added || (size_t)k->len != strlen(content) || memcmp(k->text, content, (size_t)len) != 0))
             return FAIL(ST_EINVAL, "added token '%.40s': id %lld belongs to another token", content, (long long)id);
@@ -208,7 +216,8 @@ static status make_rows(tokenizer *t, const json *vocab, const json *added)
         if (json_int(json_at(vocab, i)) > top) top = json_int(json_at(vocab, i));
     for (int64_t i = 0; i < json_len(added); i++) {
         const json *id = json_get(json_at(added, i), "id");
-        if (!json_is_int(id) || json_int(id) < 0) return FAIL(ST_EINVAL, "added_tokens[%lld].id must be a whole number", (long long)i);
+        if (!json_is_int(id) || json_int(id) < 0)
+            return FAIL(ST_EINVAL, "added_tokens[%lld].id must be a whole number", (long long)i);
         if (json_int(id) > top) top = json_int(id);
     }
     if (top >= MAX_ID) return FAIL(ST_EINVAL, "id %lld is too large to be a token", (long long)top);
@@ -220,7 +229,8 @@ static status make_rows(tokenizer *t, const json *vocab, const json *added)
 static status load(tokenizer *t, const json *root)
 {
     TRY(check_parts(root));
-    const json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"), *added = json_get(root, "added_tokens");
+    const json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"),
+               *added = json_get(root, "added_tokens");
     if (!absent(added) && json_kind(added) != JSON_ARRAY) return FAIL(ST_EINVAL, "added_tokens must be a list");
     TRY(make_rows(t, vocab, added));
     TRY(read_vocab(t, vocab));

@@ -1,7 +1,7 @@
-/* Byte-pair encoding learnt from texts (Sennrich et al. 2016): the pair with the largest count becomes a symbol, again and
- * again. Counts are kept up to date pair by pair: a merge visits only the words that contain its pair. Ids of the 256
- * bytes are in the order of their symbols, as in Qwen's and GPT-2's files; ties go to the smaller pair of ids, as in
- * Hugging Face's trainer, so the same texts give the same merges there. */
+/* Byte-pair encoding learnt from texts (Sennrich et al. 2016): the pair with the largest count becomes a symbol, again
+ * and again. Counts are kept up to date pair by pair: a merge visits only the words that contain its pair. Ids of the
+ * 256 bytes are in the order of their symbols, as in Qwen's and GPT-2's files; ties go to the smaller pair of ids, as
+ * in Hugging Face's trainer, so the same texts give the same merges there. */
 #include "data/tokenizer.h"
 
 #include <stdlib.h>
@@ -10,10 +10,25 @@
 #include "data/tokenizer_inside.h"
 #include "data/unicode.h"
 
-typedef struct word { int32_t *sym; int n; int64_t count; char *text; size_t len; } word;
+typedef struct word {
+    int32_t *sym;
+    int n;
+    int64_t count;
+    char *text;
+    size_t len;
+} word;
 /* words: those that held the pair when it was last seen there; may name words that lost it since. */
-typedef struct pair_stat { uint64_t pair; int64_t count; int32_t *words; int n_word, cap; bool used; } pair_stat;
-typedef struct candidate { int64_t count; uint64_t pair; } candidate;
+typedef struct pair_stat {
+    uint64_t pair;
+    int64_t count;
+    int32_t *words;
+    int n_word, cap;
+    bool used;
+} pair_stat;
+typedef struct candidate {
+    int64_t count;
+    uint64_t pair;
+} candidate;
 
 typedef struct trainer {
     word *words;
@@ -201,7 +216,8 @@ static int32_t symbol_of(trainer *t, int32_t a, int32_t b)
 static status learn(trainer *t, int merges)
 {
     for (int32_t i = 0; i < t->n_word; i++)
-        for (int k = 0; k + 1 < t->words[i].n; k++) pair_add(t, t->words[i].sym[k], t->words[i].sym[k + 1], t->words[i].count, i);
+        for (int k = 0; k + 1 < t->words[i].n; k++)
+            pair_add(t, t->words[i].sym[k], t->words[i].sym[k + 1], t->words[i].count, i);
     for (uint64_t i = 0; i < t->n_pair_slot; i++)
         if (t->pairs[i].used) heap_push(t, (candidate){t->pairs[i].count, t->pairs[i].pair});
     while (t->n_merge < merges) {
@@ -239,7 +255,8 @@ static status count_texts(trainer *t, const char *const *texts, int64_t n, const
     status st = ST_OK;
     for (int64_t i = 0; i < n && st == ST_OK; i++) {
         size_t len = strlen(texts[i]);
-        if (!unicode_valid(texts[i], len)) st = FAIL(ST_EINVAL, "text %lld to learn from is not valid UTF-8", (long long)i);
+        if (!unicode_valid(texts[i], len))
+            st = FAIL(ST_EINVAL, "text %lld to learn from is not valid UTF-8", (long long)i);
         for (size_t at = 0; at < len && st == ST_OK;) {
             added_match m = tokenizer_find_added(&k, texts[i], len, at);
             tokenizer_split(texts[i] + at, m.at - at, count_piece, t);
@@ -268,7 +285,8 @@ static void trainer_free(trainer *t)
     free(t->merges);
 }
 
-status tokenizer_train(const char *const *texts, int64_t n, const added_token *added, int n_added, int merges, const char *path)
+status tokenizer_train(const char *const *texts, int64_t n, const added_token *added, int n_added, int merges,
+                       const char *path)
 {
     CHECK(merges >= 0 && n_added >= 0);
     trainer t = {.n_symbol = 0};

@@ -71,13 +71,16 @@ static status check_keys(const json *j, const char *const *known)
 /* Each list must have t->n_tok numbers; null stands for 0 where null_ok. */
 static status read_floats(const json *list, int n, bool null_ok, const char *key, float **out)
 {
-    if (json_len(list) != n) return FAIL(ST_EINVAL, "'%s' has %lld elements, 'ids' has %d", key, (long long)json_len(list), n);
+    if (json_len(list) != n)
+        return FAIL(ST_EINVAL, "'%s' has %lld elements, 'ids' has %d", key, (long long)json_len(list), n);
     *out = calloc((size_t)n + 1, sizeof **out);
     if (!*out) return FAIL(ST_ENOMEM, "out of memory");
     for (int i = 0; i < n; i++) {
         const json *v = json_at(list, i);
-        if (json_kind(v) == JSON_NUMBER) (*out)[i] = (float)json_num(v);
-        else if (!null_ok || json_kind(v) != JSON_NULL) return FAIL(ST_EINVAL, "'%s'[%d] must be a number", key, i);
+        if (json_kind(v) == JSON_NUMBER)
+            (*out)[i] = (float)json_num(v);
+        else if (!null_ok || json_kind(v) != JSON_NULL)
+            return FAIL(ST_EINVAL, "'%s'[%d] must be a number", key, i);
     }
     return ST_OK;
 }
@@ -90,7 +93,8 @@ static status read_tokens(traj *t, const json *j)
     TRY(need(j, "logprobs", JSON_ARRAY, &logp));
     if (json_len(list) > INT32_MAX / 8) return FAIL(ST_EINVAL, "'ids' is too long");
     int n = (int)json_len(list);
-    if (json_len(mask) != n) return FAIL(ST_EINVAL, "'mask' has %lld elements, 'ids' has %d", (long long)json_len(mask), n);
+    if (json_len(mask) != n)
+        return FAIL(ST_EINVAL, "'mask' has %lld elements, 'ids' has %d", (long long)json_len(mask), n);
     t->id = calloc((size_t)n + 1, sizeof *t->id);
     t->mask = calloc((size_t)n + 1, 1);
     t->turn_of = calloc((size_t)n + 1, sizeof *t->turn_of);
@@ -98,8 +102,10 @@ static status read_tokens(traj *t, const json *j)
     t->n_tok = n;
     for (int i = 0; i < n; i++) {
         const json *id = json_at(list, i), *m = json_at(mask, i);
-        if (!json_is_int(id) || json_int(id) < 0 || json_int(id) > INT32_MAX) return FAIL(ST_EINVAL, "'ids'[%d] is no token id", i);
-        if (!json_is_int(m) || json_int(m) < 0 || json_int(m) > 1) return FAIL(ST_EINVAL, "'mask'[%d] must be 0 or 1", i);
+        if (!json_is_int(id) || json_int(id) < 0 || json_int(id) > INT32_MAX)
+            return FAIL(ST_EINVAL, "'ids'[%d] is no token id", i);
+        if (!json_is_int(m) || json_int(m) < 0 || json_int(m) > 1)
+            return FAIL(ST_EINVAL, "'mask'[%d] must be 0 or 1", i);
         t->id[i] = (int32_t)json_int(id);
         t->mask[i] = (uint8_t)json_int(m);
         t->turn_of[i] = -1;
@@ -146,8 +152,9 @@ static status read_images(traj *t, const json *j)
 
 static status read_tool(tool_record *r, const json *j)
 {
-    static const char *const known[] = {"ran", "ok", "verdict", "error_type", "error_line", "truncated", "state_lost",
-                                        "empty_output", "wall_ms", "cpu_ms", "queue_ms", "peak_mib", "tier", NULL};
+    static const char *const known[] = {"ran",       "ok",         "verdict",      "error_type", "error_line",
+                                        "truncated", "state_lost", "empty_output", "wall_ms",    "cpu_ms",
+                                        "queue_ms",  "peak_mib",   "tier",         NULL};
     TRY(check_keys(j, known));
     TRY(get_bool(j, "ran", &r->ran));
     TRY(get_bool(j, "ok", &r->ok));
@@ -166,7 +173,8 @@ static status read_tool(tool_record *r, const json *j)
 
 static status read_turn(traj *t, int i, const json *j)
 {
-    static const char *const known[] = {"start", "end", "text", "code", "tool", "tool_text", "image_from", "n_image", NULL};
+    static const char *const known[] = {"start",     "end",        "text",    "code", "tool",
+                                        "tool_text", "image_from", "n_image", NULL};
     traj_turn *u = &t->turns[i];
     TRY(check_keys(j, known));
     TRY(get_int(j, "start", i ? t->turns[i - 1].end : 0, t->n_tok, &u->start));
@@ -231,9 +239,10 @@ static status read_sample(sample *s, const json *j, const char *what)
 
 static status read_all(traj *t, const json *j)
 {
-    static const char *const known[] = {"prompt", "index", "sample", "ids", "mask", "logprobs", "images", "turns", "outcome",
-                                        "given_answer", "acc", "format_ok", "reward", "parts", "adv_seq", "adv", "masked",
-                                        "wall_s", "tool_wait_s", NULL};
+    static const char *const known[] = {"prompt",   "index",     "sample", "ids",         "mask",
+                                        "logprobs", "images",    "turns",  "outcome",     "given_answer",
+                                        "acc",      "format_ok", "reward", "parts",       "adv_seq",
+                                        "adv",      "masked",    "wall_s", "tool_wait_s", NULL};
     if (json_kind(j) != JSON_OBJECT) return FAIL(ST_EINVAL, "a trajectory must be a JSON object");
     TRY(check_keys(j, known));
     const json *prompt = NULL, *outcome = NULL;

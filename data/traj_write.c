@@ -92,8 +92,10 @@ static void put_tokens(json_out *o, const traj *t)
     json_key(o, "logprobs");
     json_open(o, '[');
     for (int i = 0; i < t->n_tok; i++) {
-        if (t->mask[i] && t->logp) put_float(o, t->logp[i]);
-        else json_put_null(o);
+        if (t->mask[i] && t->logp)
+            put_float(o, t->logp[i]);
+        else
+            json_put_null(o);
     }
     json_close(o, ']');
 }

@@ -20,7 +20,8 @@ int unicode_next(const char *s, size_t n, uint32_t *cp)
         if ((b[i] & 0xc0) != 0x80) return 0;
         v = v << 6 | (b[i] & 0x3f);
     }
-    if ((len == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) || (len == 4 && (v < 0x10000 || v > 0x10ffff))) return 0;
+    if ((len == 3 && (v < 0x800 || (v >= 0xd800 && v < 0xe000))) || (len == 4 && (v < 0x10000 || v > 0x10ffff)))
+        return 0;
     *cp = v;
     return len;
 }
@@ -51,8 +52,10 @@ static uint32_t find_range(const uint32_t *rows, int n, uint32_t cp)
     int lo = 0, hi = n;
     while (lo < hi) {
         int mid = (lo + hi) / 2;
-        if (cp > rows[3 * mid + 1]) lo = mid + 1;
-        else hi = mid;
+        if (cp > rows[3 * mid + 1])
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo < n && cp >= rows[3 * lo] ? rows[3 * lo + 2] : 0;
 }
@@ -79,8 +82,10 @@ static const uint32_t *find_row(const uint32_t *rows, int n, uint32_t a, uint32_
     while (lo < hi) {
         int mid = (lo + hi) / 2;
         const uint32_t *r = rows + 3 * mid;
-        if (r[0] < a || (r[0] == a && r[1] < b)) lo = mid + 1;
-        else hi = mid;
+        if (r[0] < a || (r[0] == a && r[1] < b))
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     const uint32_t *r = rows + 3 * lo;
     return lo < n && r[0] == a && (b == ANY || r[1] == b) ? r : NULL;
@@ -89,7 +94,10 @@ static const uint32_t *find_row(const uint32_t *rows, int n, uint32_t a, uint32_
 /* Hangul syllables compose by arithmetic (Unicode standard, section 3.12). */
 enum { S_BASE = 0xac00, L_BASE = 0x1100, V_BASE = 0x1161, T_BASE = 0x11a7, L_N = 19, V_N = 21, T_N = 28 };
 
-typedef struct points { uint32_t *v; size_t n, cap; } points;
+typedef struct points {
+    uint32_t *v;
+    size_t n, cap;
+} points;
 
 static void points_push(points *p, uint32_t cp)
 {
@@ -121,7 +129,10 @@ static void push_decomposed(points *p, uint32_t cp)
     }
 }
 
-static uint32_t combining(uint32_t cp) { return cp < 0x300 ? 0 : find_range(unicode_combining, unicode_combining_n, cp); }
+static uint32_t combining(uint32_t cp)
+{
+    return cp < 0x300 ? 0 : find_range(unicode_combining, unicode_combining_n, cp);
+}
 
 /* Stable sort of one run of marks by class; counting sort, so a long hostile run stays linear. */
 static void order_run(uint32_t *v, size_t n)
@@ -198,7 +209,12 @@ static size_t invalid_part(const char *s, size_t n)
 {
     const uint8_t *b = (const uint8_t *)s;
     if (b[0] < 0xc2 || b[0] > 0xf4 || n < 2) return 1;
-    uint8_t lo = b[0] == 0xe0 ? 0xa0 : b[0] == 0xf0 ? 0x90 : 0x80, hi = b[0] == 0xed ? 0x9f : b[0] == 0xf4 ? 0x8f : 0xbf;
+    uint8_t lo = b[0] == 0xe0   ? 0xa0
+                 : b[0] == 0xf0 ? 0x90
+                                : 0x80,
+            hi = b[0] == 0xed   ? 0x9f
+                 : b[0] == 0xf4 ? 0x8f
+                                : 0xbf;
     if (b[1] < lo || b[1] > hi) return 1;
     size_t len = b[0] >= 0xf0 ? 4 : b[0] >= 0xe0 ? 3 : 2, i = 2;
     while (i < len && i < n && (b[i] & 0xc0) == 0x80) i++;

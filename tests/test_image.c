@@ -15,27 +15,28 @@
 #include "core/clock.h"
 #include "core/rng.h"
 
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        if ((call) != ST_OK) fail_msg("%s: %s", #call, fail_message());                                                \
+#define OK(call)                                                        \
+    do {                                                                \
+        if ((call) != ST_OK) fail_msg("%s: %s", #call, fail_message()); \
     } while (0)
-#define REFUSED(call, text)                                                                                            \
-    do {                                                                                                               \
-        assert_int_equal(call, ST_EINVAL);                                                                             \
-        if (!strstr(fail_message(), text)) fail_msg("message '%s' lacks '%s'", fail_message(), text);                  \
+#define REFUSED(call, text)                                                                           \
+    do {                                                                                              \
+        assert_int_equal(call, ST_EINVAL);                                                            \
+        if (!strstr(fail_message(), text)) fail_msg("message '%s' lacks '%s'", fail_message(), text); \
     } while (0)
 
 /* SHA-256 (FIPS 180-4), first 8 bytes as hex: the golden values are of this form. */
 static void sha256_prefix(const uint8_t *data, size_t n, char hex[17])
 {
     static const uint32_t k[64] = {
-        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98, 0x12835b01,
-        0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc,
-        0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147,
-        0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08,
-        0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208,
-        0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+        0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+        0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+        0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+        0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
     uint32_t s[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     size_t padded = (n + 9 + 63) / 64 * 64;
     uint8_t *m = calloc(1, padded);
@@ -54,8 +55,10 @@ static void sha256_prefix(const uint8_t *data, size_t n, char hex[17])
                    (ROR(w[i - 2], 17) ^ ROR(w[i - 2], 19) ^ w[i - 2] >> 10);
         memcpy(v, s, sizeof v);
         for (int i = 0; i < 64; i++) {
-            uint32_t t1 = v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^ ROR(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + w[i];
-            uint32_t t2 = (ROR(v[0], 2) ^ ROR(v[0], 13) ^ ROR(v[0], 22)) + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+            uint32_t t1 =
+                v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^ ROR(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + w[i];
+            uint32_t t2 =
+                (ROR(v[0], 2) ^ ROR(v[0], 13) ^ ROR(v[0], 22)) + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
             memmove(v + 1, v, 7 * sizeof *v);
             v[4] += t1;
             v[0] = t1 + t2;
@@ -93,11 +96,13 @@ static image noise(int w, int h, int colours, uint64_t seed)
 static void test_bicubic_golden(void **state)
 {
     (void)state;
-    static const struct { int w, h, to_w, to_h; const char *in, *out; } cases[] = {
-        {10, 7, 6, 9, "db292dc4b904de6f", "cc50544c8c65e694"},
-        {50, 50, 56, 56, "a38e7294f3cd3d4c", "669b2bea2ebb7e61"},
-        {640, 480, 644, 476, "30cff5db92d5a69c", "63d27dc10908ce53"},
-        {1920, 1080, 1288, 728, "e1afc7620e1f1128", "82bc2a8944ad2443"}};
+    static const struct {
+        int w, h, to_w, to_h;
+        const char *in, *out;
+    } cases[] = {{10, 7, 6, 9, "db292dc4b904de6f", "cc50544c8c65e694"},
+                 {50, 50, 56, 56, "a38e7294f3cd3d4c", "669b2bea2ebb7e61"},
+                 {640, 480, 644, 476, "30cff5db92d5a69c", "63d27dc10908ce53"},
+                 {1920, 1080, 1288, 728, "e1afc7620e1f1128", "82bc2a8944ad2443"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         image in = pattern(cases[i].w, cases[i].h), out = {0};
         char hex[17];
@@ -115,9 +120,9 @@ static void test_smart_resize(void **state)
 {
     (void)state;
     static const int cases[][6] = {/* h, w, then 2.5 h, w, then 3 h, w */
-                                   {480, 640, 476, 644, 480, 640},   {1080, 1920, 1092, 1932, 1088, 1920},
-                                   {42, 42, 56, 56, 256, 256},       {70, 70, 56, 56, 256, 256},
-                                   {98, 126, 112, 112, 256, 320},    {14, 100, 28, 168, 96, 704},
+                                   {480, 640, 476, 644, 480, 640},      {1080, 1920, 1092, 1932, 1088, 1920},
+                                   {42, 42, 56, 56, 256, 256},          {70, 70, 56, 56, 256, 256},
+                                   {98, 126, 112, 112, 256, 320},       {14, 100, 28, 168, 96, 704},
                                    {4000, 6000, 2912, 4368, 3328, 4992}};
     image_processor p, q;
     image_processor_default(&p);
@@ -179,7 +184,8 @@ static void test_patches(void **state)
     static const float blue[3] = {-1.4802198f, 0.33994877f, 2.145897f};
     for (int i = 0; i < 3; i++) assert_true(out[4 * 196 + i] == blue[i]);
     image white = {.w = 28, .h = 28, .rgb = malloc(28 * 28 * 3)};
-    static const float want[3][3] = {{-1.7922626f, -1.7520971f, -1.4802198f}, {0.076336145f, 0.16889732f, 0.33994877f},
+    static const float want[3][3] = {{-1.7922626f, -1.7520971f, -1.4802198f},
+                                     {0.076336145f, 0.16889732f, 0.33994877f},
                                      {1.9303361f, 2.0748837f, 2.145897f}};
     static const int bytes[3] = {0, 128, 255};
     for (int i = 0; i < 3; i++) {
@@ -206,16 +212,22 @@ static void test_processor_json(void **state)
     OK(json_parse(&j, o.text, o.len, "written"));
     OK(image_processor_from_json(&q, j));
     assert_true(q.min_pixels == 7056 && q.max_pixels == 7056 && q.patch == 14 && q.temporal_patch == 2 && q.merge == 2);
-    assert_true(q.filter == RESAMPLE_BOX && !memcmp(q.mean, p.mean, sizeof q.mean) && !memcmp(q.std, p.std, sizeof q.std));
+    assert_true(q.filter == RESAMPLE_BOX && !memcmp(q.mean, p.mean, sizeof q.mean) &&
+                !memcmp(q.std, p.std, sizeof q.std));
     assert_true(image_processor_hash(&p) == image_processor_hash(&q));
     q.filter = RESAMPLE_BICUBIC;
     assert_true(image_processor_hash(&p) != image_processor_hash(&q));
     json_free(j);
     json_end(&o);
-    static const struct { const char *text, *error; int64_t min, max; int patch; } cases[] = {
+    static const struct {
+        const char *text, *error;
+        int64_t min, max;
+        int patch;
+    } cases[] = {
         {"{}", NULL, 3136, 1003520, 14},
         {"{\"size\":{\"shortest_edge\":65536,\"longest_edge\":16777216},\"patch_size\":16}", NULL, 65536, 16777216, 16},
-        {"{\"size\":{\"shortest_edge\":1,\"longest_edge\":2},\"min_pixels\":3136,\"max_pixels\":null}", "above", 0, 0, 0},
+        {"{\"size\":{\"shortest_edge\":1,\"longest_edge\":2},\"min_pixels\":3136,\"max_pixels\":null}", "above", 0, 0,
+         0},
         {"{\"image_processor\":{\"min_pixels\":10000},\"x\":1}", NULL, 10000, 1003520, 14},
         {"{\"resample\":1}", "resample 1", 0, 0, 0},
         {"{\"resample\":9}", "resample", 0, 0, 0},
@@ -285,8 +297,8 @@ static void test_png_damage(void **state)
     free(png);
     image_free(&im);
     /* A header that promises 2^31-1 pixels a side: refused before anything is allocated. */
-    static const uint8_t huge[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7f, 0xff, 0xff, 0xff,
-                                   0x7f, 0xff, 0xff, 0xff, 8, 2, 0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t huge[] = {0x89, 'P',  'N',  'G',  13,   10,   26,   10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7f,
+                                   0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 8,  2, 0, 0, 0,  0,   0,   0,   0};
     assert_int_equal(image_decode(&back, huge, sizeof huge, "huge.png"), ST_EINVAL);
 }
 
@@ -317,7 +329,8 @@ static void test_png_speed(void **state)
         image_free(&small);
         free(png);
     }
-    printf("672x672: encode %.2f ms (%zu bytes), decode %.2f ms, box to 84x84 %.2f ms\n", encode * 1e3, n, decode * 1e3, view * 1e3);
+    printf("672x672: encode %.2f ms (%zu bytes), decode %.2f ms, box to 84x84 %.2f ms\n", encode * 1e3, n, decode * 1e3,
+           view * 1e3);
     image_free(&im);
 }
 #endif
@@ -391,7 +404,8 @@ static void test_against_pillow(void **state)
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    snprintf(cmd, sizeof cmd, "/usr/bin/python3 -W ignore '%s/tests/image_cases.py' '%s' 2>/dev/null", SOURCE_DIR, path);
+    snprintf(cmd, sizeof cmd, "/usr/bin/python3 -W ignore '%s/tests/image_cases.py' '%s' 2>/dev/null", SOURCE_DIR,
+             path);
     int rc = system(cmd);
     if (rc == -1 || !WIFEXITED(rc) || WEXITSTATUS(rc) == 77 || WEXITSTATUS(rc) == 127) {
         unlink(path);
@@ -404,8 +418,10 @@ static void test_against_pillow(void **state)
     int n[2] = {0, 0};
     for (int kind; (kind = fgetc(f)) > 0;) {
         assert_in_range(kind, 1, 2);
-        if (kind == 1) check_decode(f, n[0]++);
-        else check_resize(f, n[1]++);
+        if (kind == 1)
+            check_decode(f, n[0]++);
+        else
+            check_resize(f, n[1]++);
     }
     fclose(f);
     unlink(path);
@@ -419,7 +435,7 @@ int main(void)
         cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize), cmocka_unit_test(test_patches),
         cmocka_unit_test(test_processor_json), cmocka_unit_test(test_not_an_image),
 #ifdef HAVE_PNG
-        cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage), cmocka_unit_test(test_png_speed),
+        cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage),   cmocka_unit_test(test_png_speed),
 #endif
         cmocka_unit_test(test_against_pillow)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,11 +13,14 @@
 static void test_full_row(void **state)
 {
     (void)state;
-    const char *row = "{\"id\":\"a1\",\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},"
-                      "{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"img/a.png\"},"
-                      "{\"type\":\"text\",\"text\":\"Gr\\u00fc\\u00dfe\\n\\t\\\"x\\\"\"},{\"type\":\"image\",\"path\":\"img/b.png\"}]},"
-                      "{\"role\":\"assistant\",\"content\":\"\"},{\"role\":\"tool\",\"content\":[{\"type\":\"image\",\"path\":\"img/a.png\"}]}],"
-                      "\"answer\":\"7\",\"verifier\":\"exact\",\"category\":\"rd\",\"domain\":\"math\",\"x_mine\":{\"k\":[1]}}";
+    const char *row =
+        "{\"id\":\"a1\",\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},"
+        "{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"img/a.png\"},"
+        "{\"type\":\"text\",\"text\":\"Gr\\u00fc\\u00dfe\\n\\t\\\"x\\\"\"},{\"type\":\"image\",\"path\":\"img/"
+        "b.png\"}]},"
+        "{\"role\":\"assistant\",\"content\":\"\"},{\"role\":\"tool\",\"content\":[{\"type\":\"image\",\"path\":\"img/"
+        "a.png\"}]}],"
+        "\"answer\":\"7\",\"verifier\":\"exact\",\"category\":\"rd\",\"domain\":\"math\",\"x_mine\":{\"k\":[1]}}";
     sample s = {0};
     if (sample_parse(&s, row, strlen(row), "a.jsonl:3") != ST_OK) fail_msg("%s", fail_message());
     assert_string_equal(s.id, "a1");
@@ -32,7 +35,8 @@ static void test_full_row(void **state)
     assert_int_equal(m->n_part, 3);
     assert_null(m->parts[0].text);
     assert_int_equal(m->parts[0].image, 0);
-    assert_string_equal(m->parts[1].text, "Gr\xc3\xbc\xc3\x9f" "e\n\t\"x\"");
+    assert_string_equal(m->parts[1].text, "Gr\xc3\xbc\xc3\x9f"
+                                          "e\n\t\"x\"");
     assert_int_equal(m->parts[2].image, 1);
     assert_string_equal(s.messages[2].parts[0].text, "");
     assert_string_equal(role_name(s.messages[3].role), "tool");
@@ -72,52 +76,62 @@ static void refuse(const char *row, size_t n, const char *want)
 static void test_refused(void **state)
 {
     (void)state;
-    static const struct { const char *row, *error; } cases[] = {
-        {"", ""},
-        {"[]", "a row must be a JSON object"},
-        {"7", "a row must be a JSON object"},
-        {"null", "a row must be a JSON object"},
-        {"{\"messages\":[]}", "1..64 messages"},
-        {"{}", "1..64 messages"},
-        {"{\"messages\":\"x\"}", "1..64 messages"},
-        {"{\"messages\":[7]}", "messages[0] must be an object"},
-        {"{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content"},
-        {"{\"messages\":[{\"content\":\"x\"}]}", "messages[0].role"},
-        {"{\"messages\":[{\"role\":\"bot\",\"content\":\"x\"}]}", "system, user, assistant or tool"},
-        {"{\"messages\":[{\"role\":7,\"content\":\"x\"}]}", "messages[0].role"},
-        {USER("7"), "messages[0].content must be a string or a list"},
-        {USER("null"), "messages[0].content must be a string or a list"},
-        {USER("[]"), "1..256 parts"},
-        {USER("[\"x\"]"), "messages[0].content[0] must be an object"},
-        {USER("[{\"type\":\"video\",\"path\":\"x\"}]"), "messages[0].content[0].type"},
-        {USER("[{\"text\":\"x\"}]"), "content[0].type"},
-        {USER("[{\"type\":\"text\"}]"), "content[0].text must be a string"},
-        {USER("[{\"type\":\"text\",\"text\":3}]"), "content[0].text must be a string"},
-        {USER("[{\"type\":\"text\",\"text\":\"x\",\"path\":\"y\"}]"), "has no path"},
-        {USER("[{\"type\":\"image\",\"path\":\"x\",\"text\":\"y\"}]"), "has no text"},
-        {USER("[{\"type\":\"image\"}]"), "content[0].path must be a string"},
-        {USER("[{\"type\":\"image\",\"path\":\"\"}]"), "path is empty"},
-        {USER("[{\"type\":\"image\",\"url\":\"x\"}]"), "unknown field 'url' in messages[0].content[0]"},
-        {"{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"image\",\"path\":\"x\"}]}]}", "only user and tool"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"name\":\"y\"}]}", "unknown field 'name' in messages[0]"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"anwser\":\"7\"}", "unknown field 'anwser'"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"answer\":7}", "answer must be a string"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"answer\":null}", "answer must be a string"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"id\":1}", "id must be a string"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]} trailing", ""},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"id\":\"a\",\"id\":\"b\"}", ""},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}", ""},
-        {USER("\"a\\u0000b\""), "control character"},
-        {USER("\"a\\u001bb\""), "control character"},
-        {USER("\"a\\u007fb\""), "control character"},
-        {USER("\"a\\u009bb\""), "control character"},
-        {USER("\"a\\ud800b\""), ""},
-        {USER("\"a\xff" "b\""), ""},
-        {USER("\"a\xc0\x80" "b\""), ""},
-        {USER("\"a\xed\xa0\x80" "b\""), ""},
-        {USER("\"a\nb\""), ""}, /* raw control characters are not JSON either */
-        {USER("NaN"), ""}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) refuse(cases[i].row, strlen(cases[i].row), cases[i].error);
+    static const struct {
+        const char *row, *error;
+    } cases[] = {{"", ""},
+                 {"[]", "a row must be a JSON object"},
+                 {"7", "a row must be a JSON object"},
+                 {"null", "a row must be a JSON object"},
+                 {"{\"messages\":[]}", "1..64 messages"},
+                 {"{}", "1..64 messages"},
+                 {"{\"messages\":\"x\"}", "1..64 messages"},
+                 {"{\"messages\":[7]}", "messages[0] must be an object"},
+                 {"{\"messages\":[{\"role\":\"user\"}]}", "messages[0].content"},
+                 {"{\"messages\":[{\"content\":\"x\"}]}", "messages[0].role"},
+                 {"{\"messages\":[{\"role\":\"bot\",\"content\":\"x\"}]}", "system, user, assistant or tool"},
+                 {"{\"messages\":[{\"role\":7,\"content\":\"x\"}]}", "messages[0].role"},
+                 {USER("7"), "messages[0].content must be a string or a list"},
+                 {USER("null"), "messages[0].content must be a string or a list"},
+                 {USER("[]"), "1..256 parts"},
+                 {USER("[\"x\"]"), "messages[0].content[0] must be an object"},
+                 {USER("[{\"type\":\"video\",\"path\":\"x\"}]"), "messages[0].content[0].type"},
+                 {USER("[{\"text\":\"x\"}]"), "content[0].type"},
+                 {USER("[{\"type\":\"text\"}]"), "content[0].text must be a string"},
+                 {USER("[{\"type\":\"text\",\"text\":3}]"), "content[0].text must be a string"},
+                 {USER("[{\"type\":\"text\",\"text\":\"x\",\"path\":\"y\"}]"), "has no path"},
+                 {USER("[{\"type\":\"image\",\"path\":\"x\",\"text\":\"y\"}]"), "has no text"},
+                 {USER("[{\"type\":\"image\"}]"), "content[0].path must be a string"},
+                 {USER("[{\"type\":\"image\",\"path\":\"\"}]"), "path is empty"},
+                 {USER("[{\"type\":\"image\",\"url\":\"x\"}]"), "unknown field 'url' in messages[0].content[0]"},
+                 {"{\"messages\":[{\"role\":\"assistant\",\"content\":[{\"type\":\"image\",\"path\":\"x\"}]}]}",
+                  "only user and tool"},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\",\"name\":\"y\"}]}",
+                  "unknown field 'name' in messages[0]"},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"anwser\":\"7\"}", "unknown field 'anwser'"},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"answer\":7}", "answer must be a string"},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"answer\":null}", "answer must be a string"},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"id\":1}", "id must be a string"},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]} trailing", ""},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"id\":\"a\",\"id\":\"b\"}", ""},
+                 {"{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}", ""},
+                 {USER("\"a\\u0000b\""), "control character"},
+                 {USER("\"a\\u001bb\""), "control character"},
+                 {USER("\"a\\u007fb\""), "control character"},
+                 {USER("\"a\\u009bb\""), "control character"},
+                 {USER("\"a\\ud800b\""), ""},
+                 {USER("\"a\xff"
+                       "b\""),
+                  ""},
+                 {USER("\"a\xc0\x80"
+                       "b\""),
+                  ""},
+                 {USER("\"a\xed\xa0\x80"
+                       "b\""),
+                  ""},
+                 {USER("\"a\nb\""), ""}, /* raw control characters are not JSON either */
+                 {USER("NaN"), ""}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        refuse(cases[i].row, strlen(cases[i].row), cases[i].error);
 }
 
 static void test_bounds(void **state)
@@ -146,8 +160,9 @@ static void test_bounds(void **state)
 static void test_mangled(void **state)
 {
     (void)state;
-    const char *good = "{\"id\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"p\"},"
-                       "{\"type\":\"text\",\"text\":\"t\"}]}],\"answer\":\"7\",\"x_a\":[1,{\"b\":null}]}";
+    const char *good =
+        "{\"id\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"p\"},"
+        "{\"type\":\"text\",\"text\":\"t\"}]}],\"answer\":\"7\",\"x_a\":[1,{\"b\":null}]}";
     size_t n = strlen(good);
     char *row = malloc(n);
     for (size_t cut = 0; cut < n; cut++) refuse(good, cut, "");

@@ -16,19 +16,23 @@
 #include "data/tokenizer_inside.h"
 #include "data/unicode.h"
 
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        if ((call) != ST_OK) fail_msg("%s: %s", #call, fail_message());                                                \
+#define OK(call)                                                        \
+    do {                                                                \
+        if ((call) != ST_OK) fail_msg("%s: %s", #call, fail_message()); \
     } while (0)
 
-static const added_token added[] = {{"<|endoftext|>", true}, {"<|im_start|>", true}, {"<|im_end|>", true},
-                                    {"<|vision_start|>", true}, {"<think>", false}, {"</think>", false}, {"<|im", false}};
+static const added_token added[] = {
+    {"<|endoftext|>", true}, {"<|im_start|>", true}, {"<|im_end|>", true}, {"<|vision_start|>", true},
+    {"<think>", false},      {"</think>", false},    {"<|im", false}};
 enum { N_ADDED = sizeof added / sizeof *added };
 
 static const char *const corpus[] = {
-    "What digit is on the card? It's the red card's digit: 7.\n\n<think>Zoom in.</think><code>\n```python\nshow(img.crop((0, 0, 28, 28)))\n```",
+    "What digit is on the card? It's the red card's digit: 7.\n\n<think>Zoom "
+    "in.</think><code>\n```python\nshow(img.crop((0, 0, 28, 28)))\n```",
     "  def f(x):\n        return x + 1  # don't\r\n\r\n\tprint('we'll', \"they're\", I'VE)\n",
-    "Wie viele Gr\xc3\xbc\xc3\x9f" "e? \xe4\xb8\xad\xe6\x96\x87\xe5\xad\x97\xe7\xac\xa6 \xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 e\xcc\x81t\xc3\xa9",
+    "Wie viele Gr\xc3\xbc\xc3\x9f"
+    "e? \xe4\xb8\xad\xe6\x96\x87\xe5\xad\x97\xe7\xac\xa6 \xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 "
+    "e\xcc\x81t\xc3\xa9",
     "the the the then there these them that this those thin think thing things aaaa aaaaaaa 1234567890 <|im_end|>the",
     "How many dots are in the blue tile of the card? Count the dots: there are 12 dots in the tile on the card.\n"};
 enum { N_CORPUS = sizeof corpus / sizeof *corpus };
@@ -66,7 +70,10 @@ static char *slurp(const char *path, size_t *n)
     return text;
 }
 
-typedef struct joined { char text[2000]; size_t n; } joined;
+typedef struct joined {
+    char text[2000];
+    size_t n;
+} joined;
 
 static void join(void *ctx, const char *piece, size_t n)
 {
@@ -103,7 +110,9 @@ static void test_pieces(void **state)
         {"\xc2\xa0!", "\xc2\xa0|!|"},
         {"\x1c\x1d", "\x1c\x1d|"},
         {"\xe4\xb8\xad\xe6\x96\x87\xe3\x80\x82", "\xe4\xb8\xad\xe6\x96\x87|\xe3\x80\x82|"},
-        {"\xc2\xbd" "a", "\xc2\xbd|a|"},
+        {"\xc2\xbd"
+         "a",
+         "\xc2\xbd|a|"},
         {"\xe0\xa4\xa8\xe0\xa4\xbf", "\xe0\xa4\xa8|\xe0\xa4\xbf|"},
         {"e\xcc\x81", "\xc3\xa9|"},
         {"q\xcc\x81x", "q|\xcc\x81x|"},
@@ -121,16 +130,16 @@ static void test_nfc(void **state)
 {
     (void)state;
     static const char *const cases[][2] = {
-        {"e\xcc\x81", "\xc3\xa9"},                                                   /* e + acute */
-        {"a\xcc\xa3\xcc\x82", "\xe1\xba\xad"},                                       /* two marks compose one after the other */
-        {"a\xcc\x82\xcc\xa3", "\xe1\xba\xad"},                                       /* and are put in order first */
-        {"\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", "\xea\xb0\x81"},                    /* Hangul L V T */
-        {"\xea\xb0\x80\xe1\x86\xa8", "\xea\xb0\x81"},                                /* LV + T */
-        {"\xe2\x84\xab", "\xc3\x85"},                                                /* angstrom sign */
-        {"\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc"},                                /* excluded from composition */
-        {"\xcd\x84", "\xcc\x88\xcc\x81"},                                            /* U+0344 stays apart */
-        {"a\xcc\xb8\xcc\x81", "\xc3\xa1\xcc\xb8"},                                   /* skips a lower class */
-        {"a\xcc\x80\xcc\x81", "\xc3\xa0\xcc\x81"}};                                  /* blocked: same class */
+        {"e\xcc\x81", "\xc3\xa9"},                                /* e + acute */
+        {"a\xcc\xa3\xcc\x82", "\xe1\xba\xad"},                    /* two marks compose one after the other */
+        {"a\xcc\x82\xcc\xa3", "\xe1\xba\xad"},                    /* and are put in order first */
+        {"\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", "\xea\xb0\x81"}, /* Hangul L V T */
+        {"\xea\xb0\x80\xe1\x86\xa8", "\xea\xb0\x81"},             /* LV + T */
+        {"\xe2\x84\xab", "\xc3\x85"},                             /* angstrom sign */
+        {"\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc"},             /* excluded from composition */
+        {"\xcd\x84", "\xcc\x88\xcc\x81"},                         /* U+0344 stays apart */
+        {"a\xcc\xb8\xcc\x81", "\xc3\xa1\xcc\xb8"},                /* skips a lower class */
+        {"a\xcc\x80\xcc\x81", "\xc3\xa0\xcc\x81"}};               /* blocked: same class */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t n;
         char *got = unicode_nfc(cases[i][0], strlen(cases[i][0]), &n);
@@ -150,9 +159,18 @@ static void test_repair(void **state)
 {
     (void)state;
 #define R "\xef\xbf\xbd"
-    static const char *const cases[][2] = {{"ok", "ok"}, {"a\xff" "b", "a" R "b"}, {"\xe4\xb8", R}, {"\xe4\xb8x", R "x"},
-                                           {"\xf0\x9f\x98", R}, {"\xf0\x80\x80", R R R}, {"\xed\xa0\x80", R R R},
-                                           {"\xc0\x80", R R}, {"\x80\xe4", R R}, {"\xf4\x90\x80\x80", R R R R}};
+    static const char *const cases[][2] = {{"ok", "ok"},
+                                           {"a\xff"
+                                            "b",
+                                            "a" R "b"},
+                                           {"\xe4\xb8", R},
+                                           {"\xe4\xb8x", R "x"},
+                                           {"\xf0\x9f\x98", R},
+                                           {"\xf0\x80\x80", R R R},
+                                           {"\xed\xa0\x80", R R R},
+                                           {"\xc0\x80", R R},
+                                           {"\x80\xe4", R R},
+                                           {"\xf4\x90\x80\x80", R R R R}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *got = unicode_repair(cases[i][0], strlen(cases[i][0]));
         assert_string_equal(got, cases[i][1]);
@@ -313,7 +331,8 @@ static void test_refused_files(void **state)
         {"\"merges\": [", "\"merges\": [[\"a\"],", "expected"},
         {"\"merges\": [", "\"merges\": [7,", "expected"},
         {"\"merges\": [", "\"merges\": 7, \"x\": [", "must be a list"},
-        {"\"post_processor\": {", "\"post_processor\": {\"type\": \"TemplateProcessing\"}, \"x\": {", "post_processor"}};
+        {"\"post_processor\": {", "\"post_processor\": {\"type\": \"TemplateProcessing\"}, \"x\": {",
+         "post_processor"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rewrite(cases[i][0], cases[i][1]);
         tokenizer *t = NULL;
@@ -451,7 +470,8 @@ static void test_against_library(void **state)
     for (int i = 0; i < N_CORPUS; i++) fwrite(corpus[i], 1, strlen(corpus[i]) + (i + 1 < N_CORPUS), f);
     fclose(f);
     close(mkstemp(cases));
-    snprintf(cmd, sizeof cmd, "python3 '%s/tests/tokenizer_reference.py' %s %s %s 2>&1", SOURCE_DIR, model_path, texts, cases);
+    snprintf(cmd, sizeof cmd, "python3 '%s/tests/tokenizer_reference.py' %s %s %s 2>&1", SOURCE_DIR, model_path, texts,
+             cases);
     FILE *p = popen(cmd, "r");
     char said[500] = "";
     size_t n = fread(said, 1, sizeof said - 1, p);
@@ -474,9 +494,10 @@ static void test_against_library(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces), cmocka_unit_test(test_nfc), cmocka_unit_test(test_repair), cmocka_unit_test(test_learnt),
-        cmocka_unit_test(test_merging), cmocka_unit_test(test_hostile_length), cmocka_unit_test(test_refused_files),
-        cmocka_unit_test(test_merges_as_arrays), cmocka_unit_test(test_training_repeats), cmocka_unit_test(test_against_library)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pieces),           cmocka_unit_test(test_nfc),
+                                       cmocka_unit_test(test_repair),           cmocka_unit_test(test_learnt),
+                                       cmocka_unit_test(test_merging),          cmocka_unit_test(test_hostile_length),
+                                       cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_merges_as_arrays),
+                                       cmocka_unit_test(test_training_repeats), cmocka_unit_test(test_against_library)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -23,7 +23,8 @@ added = [a["content"] for a in spec["added_tokens"]]
 learner = Tokenizer(models.BPE())
 learner.normalizer = normalizers.NFC()
 learner.pre_tokenizer = pre_tokenizers.Sequence([
-    pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    pre_tokenizers.Split(Regex(pattern), "isolated"),
+    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 parts = []
 for t in texts:  # added tokens are cut out before learning
     pieces = [t]
@@ -31,7 +32,8 @@ for t in texts:  # added tokens are cut out before learning
         pieces = [q for p in pieces for q in p.split(a)]
     parts += pieces
 learner.train_from_iterator(parts, trainers.BpeTrainer(
-    vocab_size=256 + len(spec["model"]["merges"]), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    vocab_size=256 + len(spec["model"]["merges"]), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False))
 theirs = json.loads(learner.to_str())["model"]
 ours = [m.split(" ") for m in spec["model"]["merges"]]
 for i, (a, b) in enumerate(zip(ours, theirs["merges"])):
