@@ -19,7 +19,7 @@ void block_plan_params(arena *a, block_params *p, const block_shape *s)
     if (s->mlp_bias) arena_add_1d(a, &p->down_b, DT_F32, C);
 }
 
-void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows)
+void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows, int64_t rest)
 {
     arena_add_2d(a, &t->x, DT_F32, rows, s->width);
     arena_add_2d(a, &t->n1, DT_F32, rows, s->width);
@@ -27,11 +27,11 @@ void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows
     arena_add_2d(a, &t->qkv, DT_F32, rows, block_qkv(s));
     arena_add_2d(a, &t->o, DT_F32, rows, block_heads(s));
     arena_add_2d(a, &t->lse, DT_F32, rows, s->attn.n_head);
-    arena_add_2d(a, &t->m, DT_F32, rows, s->width);
-    arena_add_2d(a, &t->n2, DT_F32, rows, s->width);
-    arena_add_1d(a, &t->r2, DT_F32, rows);
-    arena_add_2d(a, &t->gu, DT_F32, rows, 2 * s->inner);
-    arena_add_2d(a, &t->act, DT_F32, rows, s->inner);
+    arena_add_2d(a, &t->m, DT_F32, rest, s->width);
+    arena_add_2d(a, &t->n2, DT_F32, rest, s->width);
+    arena_add_1d(a, &t->r2, DT_F32, rest);
+    arena_add_2d(a, &t->gu, DT_F32, rest, 2 * s->inner);
+    arena_add_2d(a, &t->act, DT_F32, rest, s->inner);
 }
 
 void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows, bool backward)
@@ -45,13 +45,13 @@ void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows
     arena_add_2d(a, &w->dact, DT_F32, back, s->inner);
 }
 
-block_acts block_acts_rows(const block_acts *t, int64_t n)
+block_acts block_acts_rows(const block_acts *t, int64_t n, int64_t rest)
 {
     return (block_acts){.x = tensor_rows(&t->x, 0, n), .n1 = tensor_rows(&t->n1, 0, n), .r1 = tensor_rows(&t->r1, 0, n),
                         .qkv = tensor_rows(&t->qkv, 0, n), .o = tensor_rows(&t->o, 0, n),
-                        .lse = tensor_rows(&t->lse, 0, n), .m = tensor_rows(&t->m, 0, n),
-                        .n2 = tensor_rows(&t->n2, 0, n), .r2 = tensor_rows(&t->r2, 0, n),
-                        .gu = tensor_rows(&t->gu, 0, n), .act = tensor_rows(&t->act, 0, n)};
+                        .lse = tensor_rows(&t->lse, 0, n), .m = tensor_rows(&t->m, 0, rest),
+                        .n2 = tensor_rows(&t->n2, 0, rest), .r2 = tensor_rows(&t->r2, 0, rest),
+                        .gu = tensor_rows(&t->gu, 0, rest), .act = tensor_rows(&t->act, 0, rest)};
 }
 
 block_work block_work_rows(const block_work *w, int64_t n)
@@ -62,8 +62,7 @@ block_work block_work_rows(const block_work *w, int64_t n)
                         .dgu = tensor_rows(&w->dgu, 0, back), .dact = tensor_rows(&w->dact, 0, back)};
 }
 
-void block_forward(backend *b, tensor *y, block_acts *t, block_work *w, const block_params *p, const block_shape *s,
-                   const block_ctx *c)
+void block_attend(backend *b, block_acts *t, const block_params *p, const block_shape *s, const block_ctx *c)
 {
     const attn_shape *a = &s->attn;
     b->rmsnorm_fwd(b, &t->n1, &t->r1, &t->x, &p->norm1, s->eps);
@@ -76,9 +75,13 @@ void block_forward(backend *b, tensor *y, block_acts *t, block_work *w, const bl
     } else {
         b->attn_fwd(b, &t->o, &t->lse, &t->qkv, &c->cu, a);
     }
-    b->linear_fwd(b, &w->t, &t->o, &p->o_w, bias(&p->o_b));
-    b->add(b, &t->m, &t->x, &w->t);
+}
 
+void block_finish(backend *b, tensor *y, const tensor *x, block_acts *t, block_work *w, const block_params *p,
+                  const block_shape *s)
+{
+    b->linear_fwd(b, &w->t, &t->o, &p->o_w, bias(&p->o_b));
+    b->add(b, &t->m, x, &w->t);
     b->rmsnorm_fwd(b, &t->n2, &t->r2, &t->m, &p->norm2, s->eps);
     b->linear_fwd(b, &t->gu, &t->n2, &p->gu_w, bias(&p->gu_b));
     b->swiglu_fwd(b, &t->act, &t->gu);
@@ -86,10 +89,8 @@ void block_forward(backend *b, tensor *y, block_acts *t, block_work *w, const bl
     b->add(b, y, &t->m, &w->t);
 }
 
-void block_backward(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
-                    const block_shape *s, const block_ctx *c)
+void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p)
 {
-    const attn_shape *a = &s->attn;
     b->linear_dw(b, &g->down_w, dbias(&g->down_b), dx, &t->act);
     b->linear_dx(b, &w->dact, dx, &p->down_w);
     b->swiglu_bwd(b, &w->dgu, &w->dact, &t->gu);
@@ -97,9 +98,14 @@ void block_backward(backend *b, tensor *dx, block_params *g, const block_acts *t
     b->linear_dx(b, &w->dn, &w->dgu, &p->gu_w);
     b->rmsnorm_bwd(b, &w->t, &g->norm2, &w->dn, &t->m, &p->norm2, &t->r2);
     b->add(b, dx, dx, &w->t); /* both paths into m */
-
     b->linear_dw(b, &g->o_w, dbias(&g->o_b), dx, &t->o);
     b->linear_dx(b, &w->do_, dx, &p->o_w);
+}
+
+void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
+                       const block_shape *s, const block_ctx *c)
+{
+    const attn_shape *a = &s->attn;
     b->attn_bwd(b, &w->dqkv, &w->do_, &t->o, &t->lse, &t->qkv, &c->cu, a);
     b->rope_apply(b, &w->dqkv, &c->cos, &c->sin, a->n_head + a->n_kv, a->head_dim, true);
     b->linear_dw(b, &g->qkv_w, dbias(&g->qkv_b), &w->dqkv, &t->n1);

@@ -36,8 +36,8 @@ typedef struct block_params {
 typedef struct block_acts {
     tensor x, n1, r1;    /* [N,C] input, [N,C] normed, [N] 1/rms */
     tensor qkv, o, lse;  /* [N,Q] rotated, [N,H], [N,n_head] */
-    tensor m, n2, r2;    /* [N,C] after attention, [N,C], [N] */
-    tensor gu, act;      /* [N,2I], [N,I] */
+    tensor m, n2, r2;    /* [R,C] after attention, [R,C], [R] */
+    tensor gu, act;      /* [R,2I], [R,I] */
 } block_acts;
 
 /* Memory one block uses and the next one reuses. */
@@ -57,17 +57,24 @@ typedef struct block_ctx {
 } block_ctx;
 
 void block_plan_params(arena *a, block_params *p, const block_shape *s);
-void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows);
+/* rows attend, rest of them go on. */
+void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows, int64_t rest);
 void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows, bool backward);
-/* The first `rows` rows of each. */
-block_acts block_acts_rows(const block_acts *t, int64_t rows);
+/* The first `rows` (and `rest`) rows of each. */
+block_acts block_acts_rows(const block_acts *t, int64_t rows, int64_t rest);
 block_work block_work_rows(const block_work *w, int64_t rows);
 
-/* y[N,C] from t->x. y may be t->x's memory when nothing is kept for backward, and then t->m too. */
-void block_forward(backend *b, tensor *y, block_acts *t, block_work *w, const block_params *p, const block_shape *s,
-                   const block_ctx *c);
-/* dx[N,C]: gradient of y on entry, of t->x on return. g accumulates. */
-void block_backward(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
-                    const block_shape *s, const block_ctx *c);
+/* The two halves. N rows attend; R rows go on (R = N but in the last decoder layer, where only rows that the head reads
+ * matter and the rest is never computed).
+ * Attention: t->o[N,H] from t->x[N,C]. */
+void block_attend(backend *b, block_acts *t, const block_params *p, const block_shape *s, const block_ctx *c);
+/* y[R,C] from t->o and the stream x, R rows both. y may be x's memory when nothing is kept for backward. */
+void block_finish(backend *b, tensor *y, const tensor *x, block_acts *t, block_work *w, const block_params *p,
+                  const block_shape *s);
+/* dx[R,C]: gradient of y on entry, of the stream x on return; w->do_[R,H] = gradient of t->o. g accumulates. */
+void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p);
+/* dx[N,C] gains what comes through attention from w->do_[N,H]. */
+void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
+                       const block_shape *s, const block_ctx *c);
 
 #endif

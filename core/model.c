@@ -321,7 +321,8 @@ void model_init(model *m, uint64_t seed)
 double model_train_flops(const model_config *c, const token_batch *x)
 {
     double C = c->hidden, N = x->n_tok, kv = 2.0 * c->n_kv * c->head_dim, q = (double)c->n_head * c->head_dim;
-    double mul_add = N * c->n_layer * (C * (q + kv) + q * C + 3.0 * C * c->intermediate) + (double)x->n_row * C * c->vocab;
+    double R = x->n_row, finish = N * (c->n_layer - 1) + R; /* rows through the second half of a layer */
+    double mul_add = N * c->n_layer * C * (q + kv) + finish * (q * C + 3 * C * c->intermediate) + R * C * c->vocab;
     for (int s = 0; s < x->n_seq; s++) {
         double n = x->cu[s + 1] - x->cu[s];
         mul_add += c->n_layer * 2 * q * n * (n + 1) / 2; /* q.k and p.v over the causal triangle */

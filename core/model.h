@@ -96,7 +96,8 @@ status model_acts_create(model_acts **out, model *m, const model_limits *lim, bo
 void model_acts_destroy(model_acts *a);
 size_t model_acts_bytes(const model_acts *a);
 
-/* Hidden states of batch->row after the final norm: out[R,C], borrowed from a until the next call. CHECKs limits. */
+/* Hidden states of batch->row after the final norm: out[R,C], borrowed from a until the next call. CHECKs limits. Rows
+ * nobody asks for skip the second half of the last layer; n_row 0 only fills the cache. */
 tensor model_forward(model *m, model_acts *a, const token_batch *x);
 /* Accumulates gradients from dh[R,C] = d loss / d (what model_forward returned for x). Same x as the last forward. */
 void model_backward(model *m, model_acts *a, const token_batch *x, const tensor *dh);

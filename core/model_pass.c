@@ -20,11 +20,12 @@ struct model_acts {
     /* activations */
     block_acts *layer; /* (L); one for all layers unless keep */
     block_work work;
-    tensor y;             /* [N,C] after the last layer */
     tensor vis;           /* [n_vis,C] image rows in token order */
-    tensor last, rstd, h; /* [R,C] asked-for rows, [R], [R,C] normed */
+    tensor row_x, row_o;  /* [R,C], [R,H] asked-for rows of the last layer's input and attention */
+    tensor last, rstd, h; /* [R,C] after the last layer, [R], [R,C] normed */
     tensor dx;            /* [N,C] */
-    tensor dlast, dfeat;  /* [R,C], [T,C] */
+    tensor dlast, drow_o; /* [R,C], [R,H] */
+    tensor dfeat;         /* [T,C] */
     tower_acts tower;
 };
 
@@ -35,7 +36,7 @@ static void plan(model_acts *a, const model_config *c, const block_shape *s)
     arena *p = a->arena;
     const model_limits *lim = &a->lim;
     int64_t N = lim->tok, R = lim->row, S = lim->seq, C = c->hidden, half = c->head_dim / 2, back = a->keep ? 1 : 0;
-    int64_t vis = c->has_vision ? N : 0;
+    int64_t vis = c->has_vision ? N : 0, H = block_heads(s), most = N > R ? N : R;
     arena_add_1d(p, &a->ids, DT_I32, N);
     arena_add_2d(p, &a->pos, DT_I32, N, 3);
     arena_add_2d(p, &a->cos, DT_F32, N, half);
@@ -47,15 +48,18 @@ static void plan(model_acts *a, const model_config *c, const block_shape *s)
     arena_add_1d(p, &a->row, DT_I32, R);
     arena_add_1d(p, &a->vis_tok, DT_I32, vis);
     arena_add_1d(p, &a->vis_row, DT_I32, vis);
-    for (int l = 0; l < (a->keep ? c->n_layer : 1); l++) block_plan_acts(p, &a->layer[l], s, N);
-    block_plan_work(p, &a->work, s, N, a->keep);
-    arena_add_2d(p, &a->y, DT_F32, N, C);
+    for (int l = 0; a->keep && l < c->n_layer; l++) block_plan_acts(p, &a->layer[l], s, N, l + 1 < c->n_layer ? N : R);
+    if (!a->keep) block_plan_acts(p, &a->layer[0], s, N, most);
+    block_plan_work(p, &a->work, s, most, a->keep);
     arena_add_2d(p, &a->vis, DT_F32, vis, C);
+    arena_add_2d(p, &a->row_x, DT_F32, R, C);
+    arena_add_2d(p, &a->row_o, DT_F32, R, H);
     arena_add_2d(p, &a->last, DT_F32, R, C);
     arena_add_1d(p, &a->rstd, DT_F32, R);
     arena_add_2d(p, &a->h, DT_F32, R, C);
     arena_add_2d(p, &a->dx, DT_F32, back * N, C);
     arena_add_2d(p, &a->dlast, DT_F32, back * R, C);
+    arena_add_2d(p, &a->drow_o, DT_F32, back * R, H);
 }
 
 static status create(model_acts *a)
@@ -109,7 +113,8 @@ size_t model_acts_bytes(const model_acts *a) { return arena_bytes(a->arena); }
 static void check_batch(const model_acts *a, const token_batch *x)
 {
     const model_limits *lim = &a->lim;
-    CHECK(x->n_tok > 0 && x->n_tok <= lim->tok && x->n_seq > 0 && x->n_seq <= lim->seq && x->n_row <= lim->row);
+    CHECK(x->n_tok > 0 && x->n_tok <= lim->tok && x->n_seq > 0 && x->n_seq <= lim->seq);
+    CHECK(x->n_row >= 0 && x->n_row <= lim->row);
     CHECK(x->cu[0] == 0 && x->cu[x->n_seq] == x->n_tok && x->n_img <= lim->img);
     CHECK(!x->kv || (!a->keep && x->kv->max_block <= lim->max_block));
     CHECK(x->n_vis == 0 || (x->n_img > 0 && x->n_vis <= x->n_tok));
@@ -164,16 +169,23 @@ static void stage_context(model_acts *a, const token_batch *x)
     stage(b, &a->ctx, x->kv->ctx, x->n_seq);
 }
 
+static block_acts layer_acts(const model_acts *a, const token_batch *x, int l)
+{
+    bool last = l + 1 == a->m->cfg.n_layer;
+    return block_acts_rows(&a->layer[a->keep ? l : 0], x->n_tok, last ? x->n_row : x->n_tok);
+}
+
 tensor model_forward(model *m, model_acts *a, const token_batch *x)
 {
     backend *b = m->b;
     check_batch(a, x);
     stage_ids(a, x);
     stage_context(a, x);
-    int64_t N = x->n_tok, R = x->n_row;
-    tensor ids = rows(&a->ids, N), h0 = rows(&a->layer[0].x, N), y = rows(&a->y, N);
-    tensor row = stage(b, &a->row, x->row, R), last = rows(&a->last, R), rstd = rows(&a->rstd, R), h = rows(&a->h, R);
-    block_work w = block_work_rows(&a->work, N);
+    int N = x->n_tok, R = x->n_row, top = m->cfg.n_layer - 1;
+    tensor ids = rows(&a->ids, N), h0 = rows(&a->layer[0].x, N);
+    tensor row = stage(b, &a->row, x->row, R), row_x = rows(&a->row_x, R), row_o = rows(&a->row_o, R);
+    tensor last = rows(&a->last, R), rstd = rows(&a->rstd, R), h = rows(&a->h, R);
+    block_work w = block_work_rows(&a->work, N), w_row = block_work_rows(&a->work, R);
 
     b->embed_fwd(b, &h0, &m->w.embed, &ids);
     if (x->n_vis) {
@@ -183,33 +195,60 @@ tensor model_forward(model *m, model_acts *a, const token_batch *x)
         b->rows_take(b, &vis, &feat, &vis_row);
         b->rows_put(b, &h0, &vis, &vis_tok);
     }
-    for (int l = 0; l < m->cfg.n_layer; l++) {
-        block_acts t = block_acts_rows(&a->layer[a->keep ? l : 0], N);
-        tensor next = l + 1 < m->cfg.n_layer ? rows(&a->layer[a->keep ? l + 1 : 0].x, N) : y;
+    for (int l = 0; l < top; l++) {
+        block_acts t = layer_acts(a, x, l);
+        tensor next = rows(&a->layer[a->keep ? l + 1 : 0].x, N);
         block_ctx c = context(a, x, l);
-        block_forward(b, &next, &t, &w, &m->w.layer[l], &m->shape, &c);
+        block_attend(b, &t, &m->w.layer[l], &m->shape, &c);
+        block_finish(b, &next, &t.x, &t, &w, &m->w.layer[l], &m->shape);
     }
-    b->rows_take(b, &last, &y, &row);
+    /* After its last attention a row matters only if the head reads it. */
+    block_acts t = layer_acts(a, x, top);
+    block_ctx c = context(a, x, top);
+    block_attend(b, &t, &m->w.layer[top], &m->shape, &c);
+    if (R == 0) return h; /* a chunk of a prompt that only fills the cache */
+    b->rows_take(b, &row_x, &t.x, &row);
+    b->rows_take(b, &row_o, &t.o, &row);
+    t.o = row_o;
+    block_finish(b, &last, &row_x, &t, &w_row, &m->w.layer[top], &m->shape);
     b->rmsnorm_fwd(b, &h, &rstd, &last, &m->w.norm, m->cfg.rms_eps);
     return h;
+}
+
+/* Through the last layer, from the asked-for rows to dx[N,C] of its input. */
+static void backward_top(model *m, model_acts *a, const token_batch *x, tensor *dx, const tensor *dh)
+{
+    backend *b = m->b;
+    int N = x->n_tok, R = x->n_row, top = m->cfg.n_layer - 1;
+    tensor row = rows(&a->row, R), last = rows(&a->last, R), rstd = rows(&a->rstd, R), dlast = rows(&a->dlast, R);
+    block_work w = block_work_rows(&a->work, N), w_row = block_work_rows(&a->work, R);
+    block_acts t = layer_acts(a, x, top), t_row = t;
+    block_ctx c = context(a, x, top);
+    t_row.o = rows(&a->row_o, R);
+    w_row.do_ = rows(&a->drow_o, R);
+
+    b->rmsnorm_bwd(b, &dlast, &m->g.norm, dh, &last, &m->w.norm, &rstd);
+    block_finish_back(b, &dlast, &m->g.layer[top], &t_row, &w_row, &m->w.layer[top]);
+    b->fill(b, dx, 0);
+    b->rows_add(b, dx, &dlast, &row);
+    b->fill(b, &w.do_, 0);
+    b->rows_add(b, &w.do_, &w_row.do_, &row);
+    block_attend_back(b, dx, &m->g.layer[top], &t, &w, &m->w.layer[top], &m->shape, &c);
 }
 
 void model_backward(model *m, model_acts *a, const token_batch *x, const tensor *dh)
 {
     backend *b = m->b;
-    CHECK(a->keep && !x->kv && x->n_row == dh->dim[0]);
-    int64_t N = x->n_tok, R = x->n_row;
-    tensor ids = rows(&a->ids, N), row = rows(&a->row, R), last = rows(&a->last, R), rstd = rows(&a->rstd, R);
-    tensor dlast = rows(&a->dlast, R), dx = rows(&a->dx, N);
-    block_work w = block_work_rows(&a->work, N);
+    CHECK(a->keep && !x->kv && x->n_row > 0 && x->n_row == dh->dim[0]);
+    tensor ids = rows(&a->ids, x->n_tok), dx = rows(&a->dx, x->n_tok);
+    block_work w = block_work_rows(&a->work, x->n_tok);
 
-    b->rmsnorm_bwd(b, &dlast, &m->g.norm, dh, &last, &m->w.norm, &rstd);
-    b->fill(b, &dx, 0);
-    b->rows_add(b, &dx, &dlast, &row);
-    for (int l = m->cfg.n_layer - 1; l >= 0; l--) {
-        block_acts t = block_acts_rows(&a->layer[l], N);
+    backward_top(m, a, x, &dx, dh);
+    for (int l = m->cfg.n_layer - 2; l >= 0; l--) {
+        block_acts t = layer_acts(a, x, l);
         block_ctx c = context(a, x, l);
-        block_backward(b, &dx, &m->g.layer[l], &t, &w, &m->w.layer[l], &m->shape, &c);
+        block_finish_back(b, &dx, &m->g.layer[l], &t, &w, &m->w.layer[l]);
+        block_attend_back(b, &dx, &m->g.layer[l], &t, &w, &m->w.layer[l], &m->shape, &c);
     }
     b->embed_bwd(b, &m->g.embed, &dx, &ids); /* ids are -1 at image positions */
     if (x->n_vis) {

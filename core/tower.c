@@ -54,7 +54,7 @@ status tower_plan_acts(arena *a, tower_acts *t, const vision_config *v, int n_pa
     arena_add_2d(a, &t->sin, DT_F32, P, s.attn.head_dim / 2);
     arena_add_1d(a, &t->cu_window, DT_I32, T + 1);
     arena_add_1d(a, &t->cu_full, DT_I32, T + 1);
-    for (int l = 0; l < n_block; l++) block_plan_acts(a, &t->block[l], &s, P);
+    for (int l = 0; l < n_block; l++) block_plan_acts(a, &t->block[l], &s, P, P);
     block_plan_work(a, &t->work, &s, P, keep);
     arena_add_2d(a, &t->x0, DT_F32, P, d);
     arena_add_2d(a, &t->y, DT_F32, P, d);
@@ -129,10 +129,11 @@ tensor tower_forward(backend *b, tower_acts *t, const tower_params *p, const vis
     b->rows_take(b, &x_tok, &x0_tok, &index); /* windows become contiguous */
     b->rope_table(b, &cos, &sin, &pos, freq, axis);
     for (int l = 0; l < v->depth; l++) {
-        block_acts a = block_acts_rows(&t->block[t->keep ? l : 0], P);
+        block_acts a = block_acts_rows(&t->block[t->keep ? l : 0], P, P);
         tensor next = l + 1 < v->depth ? rows(&t->block[t->keep ? l + 1 : 0].x, P) : y;
         block_ctx c = context(t, v, l);
-        block_forward(b, &next, &a, &w, &p->block[l], &s, &c);
+        block_attend(b, &a, &p->block[l], &s, &c);
+        block_finish(b, &next, &a.x, &a, &w, &p->block[l], &s);
     }
     b->rmsnorm_fwd(b, &z, &rstd, &y, &p->ln_q, norm_eps);
     b->linear_fwd(b, &u, &z_tok, &p->fc1_w, &p->fc1_b);
@@ -163,9 +164,10 @@ void tower_backward(backend *b, tower_params *g, tower_acts *t, const tower_para
     b->linear_dx(b, &dz_tok, &du, &p->fc1_w);
     b->rmsnorm_bwd(b, &dx, &g->ln_q, &dz, &y, &p->ln_q, &rstd);
     for (int l = v->depth - 1; l >= 0; l--) {
-        block_acts a = block_acts_rows(&t->block[l], P);
+        block_acts a = block_acts_rows(&t->block[l], P, P);
         block_ctx c = context(t, v, l);
-        block_backward(b, &dx, &g->block[l], &a, &w, &p->block[l], &s, &c);
+        block_finish_back(b, &dx, &g->block[l], &a, &w, &p->block[l]);
+        block_attend_back(b, &dx, &g->block[l], &a, &w, &p->block[l], &s, &c);
     }
     b->rows_put(b, &dx0_tok, &dx_tok, &index); /* a permutation: every row is written */
     b->linear_dw(b, &g->patch_w, NULL, &dx0, &in);

@@ -577,6 +577,9 @@ static void flops_by_hand(void **state)
     double block = 16 * (4 * 64 + 3 * 8 * 11) + 2 * 8 * 256;
     double want = 3 * layer + 9 * 12 * 37 + 16 * 54 * 8 + 3 * block + 4 * (32 * 32 + 32 * 12);
     assert_true(model_train_flops(&c, &p.x) == 6 * want);
+    p.x.n_row = 2; /* seven rows less through the last layer's second half and the head */
+    want -= 7 * (40 * 12 + 3 * 12 * 18 + 12 * 37);
+    assert_true(model_train_flops(&c, &p.x) == 6 * want);
     packed_close(&p);
 }
 
