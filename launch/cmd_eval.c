@@ -13,7 +13,7 @@
 typedef struct eval_args {
     arg_list files, sets;
     const char *dir, *data, *force, *arm, *stage, *out, *trajectories;
-    int64_t limit, keep, seed, step;
+    int64_t limit, keep, seed, step, tile_scale;
     bool shuffle;
 } eval_args;
 
@@ -57,7 +57,8 @@ static status measure(setup *s, const eval_args *a, const rollout_opts *ro, cons
     if (st == ST_OK) st = eval_run(r, e, d, &s->chat, &s->ip, rw, s->world, &how);
     if (st == ST_OK && s->world->rank == 0) {
         print_table(r);
-        eval_label l = {a->arm, a->stage, s->o.seed, a->step};
+        eval_label l = {.arm = a->arm, .stage = a->stage, .seed = s->o.seed, .step = a->step, .tile_scale = a->tile_scale,
+                        .force = rollout_force_name(ro), .shuffled = ro->shuffle_tools};
         if (a->out != NULL) st = eval_write(a->out, r, &l);
     }
     engine_destroy(e);
@@ -112,6 +113,7 @@ status cmd_eval(int argc, char **argv)
                          {"arm", ARG_STR, &a.arm, "NAME", "label in the result file"},
                          {"stage", ARG_STR, &a.stage, "NAME", "label in the result file"},
                          {"step", ARG_INT, &a.step, "N", "label in the result file"},
+                         {"tile-scale", ARG_INT, &a.tile_scale, "K", "label in the result file: size of the detail in the pictures"},
                          {"out", ARG_STR, &a.out, "FILE.json", "write the result"},
                          {"keep", ARG_INT, &a.keep, "K", "trajectories kept per category (eval.keep)"},
                          {"trajectories", ARG_STR, &a.trajectories, "DIR", "where kept trajectories go"},

@@ -230,27 +230,23 @@ static status add_trajectories(report *r, const char *dir, int eval, const token
 
 /* ---- evaluations ---- */
 
-/* How an evaluation was run. What the file doesn't say, its name may: "size8", and "direct", "tool" or "shuffled" at the
- * end ("0_sft_direct.json"). */
-static void put_how(json_out *o, const json *e, const char *name)
+/* How an evaluation was run. */
+static void put_how(json_out *o, const json *e)
 {
-    const char *force = json_str(json_get(e, "force")), *at = strrchr(name, '_'), *size = strstr(name, "size");
-    const char *last = at != NULL ? at + 1 : name;
+    const char *force = json_str(json_get(e, "force"));
     int64_t scale = json_int(json_get(e, "tile_scale"));
-    if (force == NULL && (strcmp(last, "direct") == 0 || strcmp(last, "tool") == 0)) force = last;
-    if (scale == 0 && size != NULL) scale = strtoll(size + 4, NULL, 10);
     json_key(o, "force"), json_put_str(o, force != NULL ? force : "free");
     if (scale > 0) json_key(o, "tile_scale"), json_put_int(o, scale);
-    json_key(o, "shuffled"), json_put_bool(o, json_bool(json_get(e, "shuffled")) || strcmp(last, "shuffled") == 0);
+    json_key(o, "shuffled"), json_put_bool(o, json_bool(json_get(e, "shuffled")));
 }
 
-static void put_row(json_out *o, const json *e, const json *row, const char *name, const char *arm, int64_t seed)
+static void put_row(json_out *o, const json *e, const json *row, const char *arm, int64_t seed)
 {
     static const char *const numbers[] = {"n", "accuracy", "low", "high", "tool_rate", "code_fail_rate", "mean_calls"};
     json_open(o, '{');
     json_key(o, "arm"), json_put_str(o, json_str(json_get(e, "arm")) != NULL ? json_str(json_get(e, "arm")) : arm);
     json_key(o, "seed"), json_put_int(o, json_is_int(json_get(e, "seed")) ? json_int(json_get(e, "seed")) : seed);
-    put_how(o, e, name);
+    put_how(o, e);
     static const char *const labels[] = {"stage", "step"};
     for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) {
         const json *v = json_get(e, labels[i]);
@@ -290,7 +286,7 @@ static status add_eval(report *r, const char *dir, const char *name, const char 
     json_key(o, "file"), json_put_str(o, name);
     if (json_get(e, "arm") == NULL) json_key(o, "arm"), json_put_str(o, arm);
     if (json_get(e, "seed") == NULL) json_key(o, "seed"), json_put_int(o, seed);
-    put_how(o, e, name);
+    put_how(o, e);
     static const char *const rest[] = {"arm", "seed", "stage", "step", "infra", "model", "rows"};
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++) {
         if (json_get(e, rest[i]) == NULL) continue;
@@ -298,7 +294,7 @@ static status add_eval(report *r, const char *dir, const char *name, const char 
         copy_node(r, o, json_get(e, rest[i]), dir);
     }
     json_close(o, '}');
-    for (int64_t i = 0; i < json_len(rows); i++) put_row(&r->rows, e, json_at(rows, i), name, arm, seed);
+    for (int64_t i = 0; i < json_len(rows); i++) put_row(&r->rows, e, json_at(rows, i), arm, seed);
     const char *own = json_str(json_get(e, "model"));
     tokenizer *tok = find_tokenizer(own != NULL ? own : model);
     snprintf(beside, sizeof beside, "%s/%s", dir, name);

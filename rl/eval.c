@@ -213,6 +213,14 @@ status eval_write(const char *path, const eval_result *r, const eval_label *l)
     json_put_str(&o, l->stage);
     json_key(&o, "step");
     json_put_int(&o, l->step);
+    json_key(&o, "force");
+    json_put_str(&o, l->force);
+    if (l->tile_scale > 0) {
+        json_key(&o, "tile_scale");
+        json_put_int(&o, l->tile_scale);
+    }
+    json_key(&o, "shuffled");
+    json_put_bool(&o, l->shuffled);
     put_num(&o, "infra", r->infra);
     json_key(&o, "rows");
     eval_to_json(r, &o);

@@ -25,7 +25,13 @@ status eval_run(eval_result *out, engine *e, dataset *d, const chat *c, const im
                 comm *world, const eval_opts *o);
 void eval_to_json(const eval_result *r, json_out *o); /* array of rows, the row "all" last */
 /* {"arm", "seed", "stage", "step", "infra", "rows"}: what reports read. */
-typedef struct eval_label { const char *arm, *stage; int64_t seed, step; } eval_label;
+typedef struct eval_label {
+    const char *arm, *stage;
+    int64_t seed, step;
+    const char *force;  /* "free", "direct", "tool" */
+    int64_t tile_scale; /* size of the detail in the pictures, 0: not said */
+    bool shuffled;      /* returned pictures were exchanged between trajectories */
+} eval_label;
 status eval_write(const char *path, const eval_result *r, const eval_label *l);
 
 #endif

@@ -65,7 +65,7 @@ status trainer_evaluate(trainer *t, const char *stage, int64_t step)
     st = comm_agree(t->p.world, st);
     if (st == ST_OK) st = measure(t, r, dir);
     if (st == ST_OK) {
-        eval_label l = {t->train.arm, stage, (int64_t)t->p.seed, step};
+        eval_label l = {.arm = t->train.arm, .stage = stage, .seed = (int64_t)t->p.seed, .step = step, .force = "free"};
         if (t->p.world->rank == 0) st = eval_write(file, r, &l);
         st = comm_agree(t->p.world, st);
     }

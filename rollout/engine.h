@@ -32,6 +32,8 @@ typedef struct rollout_opts {
     int tool_error;         /* rollout_tool_error: what a failed call says */
 } rollout_opts;
 extern const cfg_field rollout_fields[];
+/* The config's word for o->force: "free", "direct", "tool". */
+const char *rollout_force_name(const rollout_opts *o);
 
 /* Borrowed parts; boxes may be NULL when max_turns is 0 (no tools: code blocks end the episode as NO_ANSWER). */
 typedef struct rollout_parts {

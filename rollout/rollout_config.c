@@ -31,3 +31,5 @@ const cfg_field rollout_fields[] = {
      "What a failed call says: class gives 'Error: NameError', message adds the output so far, text and line."},
     {.key = NULL},
 };
+
+const char *rollout_force_name(const rollout_opts *o) { return forces[o->force]; }

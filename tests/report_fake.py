@@ -120,11 +120,11 @@ def main(root):
     control = [row(c, 300, 0.98 if "easy" in c else 0.11, 0.0, 0.0, None) for c in CATEGORIES]
     evaluation(e + "/0_sft.json", "sft", "sft", 0, 1100, sft)
     evaluation(e + "/0_control.json", "control", "sft", 0, 1900, control)
-    evaluation(e + "/0_sft_direct.json", "sft", "sft", 0, 1100, [row(c, 300, 0.97 if "easy" in c else 0.09, 0, 0, None) for c in CATEGORIES])
-    evaluation(e + "/0_sft_tool.json", "sft", "sft", 0, 1100, [row(c, 300, 0.97, 1, 1.2, 0.2) for c in CATEGORIES])
+    evaluation(e + "/0_sft_direct.json", "sft", "sft", 0, 1100, [row(c, 300, 0.97 if "easy" in c else 0.09, 0, 0, None) for c in CATEGORIES], force="direct")
+    evaluation(e + "/0_sft_tool.json", "sft", "sft", 0, 1100, [row(c, 300, 0.97, 1, 1.2, 0.2) for c in CATEGORIES], force="tool")
     for k, direct in ((1, 0.1), (2, 0.12), (4, 0.3), (8, 0.81), (16, 0.97), (32, 0.99)):
         for force, acc, tool in (("free", max(direct, 0.97), 1 - direct * 0.98), ("direct", direct, 0), ("tool", 0.98, 1)):
-            evaluation("%s/0_size%d_%s.json" % (e, k, force), "fixed", "rl", 0, 130, [row("rd_easy", 400, acc, tool, tool, 0.03 if tool else None)])
+            evaluation("%s/0_size%d_%s.json" % (e, k, force), "fixed", "rl", 0, 130, [row("rd_easy", 400, acc, tool, tool, 0.03 if tool else None)], force=force, tile_scale=k)
     open(root + "/notes.json", "w").write("{}")
 
 
