@@ -24,6 +24,12 @@ static status self_copy(comm *c, const void *send, void *recv, size_t bytes)
     return ST_OK;
 }
 
+static bool self_meet(comm *c, double seconds)
+{
+    (void)c, (void)seconds;
+    return true;
+}
+
 static void self_abort(comm *c, int code)
 {
     (void)c;
@@ -37,7 +43,7 @@ status comm_open_self(comm **out)
     comm *c = malloc(sizeof *c);
     if (c == NULL) return FAIL(ST_ENOMEM, "out of memory");
     *c = (comm){.rank = 0, .size = 1, .barrier = self_barrier, .bcast = self_bcast, .allgather = self_copy, .alltoall = self_copy,
-                .abort = self_abort, .close = self_close};
+                .meet = self_meet, .abort = self_abort, .close = self_close};
     *out = c;
     return ST_OK;
 }
@@ -101,8 +107,11 @@ status comm_agree(comm *c, status mine)
     if (st != ST_OK) return st;
     if (bad < 0) return ST_OK;
     TRY(c->bcast(c, &v, sizeof v, bad));
+    if (strncmp(v.message, "rank ", 5) == 0) return FAIL(v.st, "%s", v.message); /* agreed on before */
     return FAIL(v.st, "rank %d: %s", bad, v.message);
 }
+
+bool comm_meet(comm *c, double seconds) { return c->meet(c, seconds); }
 
 void comm_abort(comm *c, int code)
 {

@@ -3,6 +3,7 @@
 #ifndef CORE_COMM_H
 #define CORE_COMM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,7 @@ struct comm {
     status (*bcast)(comm *c, void *buf, size_t bytes, int root);
     status (*allgather)(comm *c, const void *send, void *recv, size_t bytes); /* recv: size * bytes, by rank */
     status (*alltoall)(comm *c, const void *send, void *recv, size_t bytes);  /* chunk i of send goes to rank i */
+    bool (*meet)(comm *c, double seconds);
     void (*abort)(comm *c, int code);
     void (*close)(comm *c);
 };
@@ -35,6 +37,9 @@ status comm_allgatherv(comm *c, const void *send, size_t bytes, void **recv, siz
 /* Ends a phase that can fail on some ranks: worst status of any rank, and on every rank fail_message() is that rank's
  * message with "rank N: " in front. Collective. */
 status comm_agree(comm *c, status mine);
+/* Waits until every rank is here, and says false when some rank isn't after so many seconds (INFINITY: no limit). For
+ * leaving: unlike a barrier it can't be confused with whatever the others are still doing. Once per process. */
+bool comm_meet(comm *c, double seconds);
 /* Prints nothing; ends the whole job with a non-zero code. Not collective. */
 void comm_abort(comm *c, int code);
 void comm_close(comm *c);

@@ -16,8 +16,13 @@ static int job_size(void)
 
 #if defined(HAVE_MPI)
 #include <limits.h>
+#include <math.h>
 #include <mpi.h>
 #include <time.h>
+
+#include "core/clock.h"
+
+static MPI_Comm leaving; /* collectives on it never match those of the work */
 
 enum { PIECE = 1 << 30 }; /* counts are ints; larger messages go in pieces */
 
@@ -32,20 +37,35 @@ static status check(int rc, const char *what)
 
 /* A blocked MPI call spins on a whole core until the last rank arrives, which may still be decoding. So every collective
  * first waits here, asleep after the first moments, and then runs with everyone present. */
-static status arrive(comm *c)
+static status wait_all(MPI_Comm on, double seconds, bool *here)
 {
-    (void)c;
     MPI_Request r;
-    TRY(check(MPI_Ibarrier(MPI_COMM_WORLD, &r), "barrier"));
+    TRY(check(MPI_Ibarrier(on, &r), "barrier"));
     struct timespec nap = {0, 20000};
+    double end = clock_now() + seconds;
     for (int i = 0;; i++) {
         int done = 0;
         TRY(check(MPI_Test(&r, &done, MPI_STATUS_IGNORE), "barrier"));
-        if (done) return ST_OK;
+        *here = done != 0;
+        if (done || clock_now() > end) return ST_OK;
         if (i < 200) continue;
         nanosleep(&nap, NULL);
         if (nap.tv_nsec < 1000000) nap.tv_nsec += nap.tv_nsec / 4;
     }
+}
+
+static status arrive(comm *c)
+{
+    (void)c;
+    bool here;
+    return wait_all(MPI_COMM_WORLD, INFINITY, &here);
+}
+
+static bool mpi_meet(comm *c, double seconds)
+{
+    (void)c;
+    bool here = false;
+    return wait_all(leaving, seconds, &here) == ST_OK && here;
 }
 
 static status mpi_bcast(comm *c, void *buf, size_t bytes, int root)
@@ -113,10 +133,11 @@ status comm_open(comm **out, int *argc, char ***argv)
     TRY(check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "start"));
     if (level < MPI_THREAD_FUNNELED) return FAIL(ST_EUNAVAIL, "this MPI library does not work in a process with threads");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    TRY(check(MPI_Comm_dup(MPI_COMM_WORLD, &leaving), "communicator"));
     comm *c = malloc(sizeof *c);
     CHECK(c != NULL);
     *c = (comm){.barrier = arrive, .bcast = mpi_bcast, .allgather = mpi_allgather, .alltoall = mpi_alltoall,
-                .abort = mpi_abort, .close = mpi_close};
+                .meet = mpi_meet, .abort = mpi_abort, .close = mpi_close};
     MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &c->size);
     *out = c;

@@ -76,10 +76,7 @@ static int run(int argc, char **argv)
     const command *c = find(name);
     if (c == NULL) return unknown(name);
     status st = c->run(argc - 1, argv + 1);
-    if (st != ST_OK && setup_should_print()) fprintf(stderr, "codedance %s: %s\n", name, fail_message());
-    int code = exit_code(st);
-    setup_leave(code);
-    return code;
+    return setup_leave(st, exit_code(st), name);
 }
 
 int main(int argc, char **argv)

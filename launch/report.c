@@ -262,7 +262,7 @@ static void put_row(json_out *o, const json *e, const json *row, const char *arm
 /* The tokenizer that turns a trajectory's ids into texts: of the measured model. */
 static tokenizer *find_tokenizer(const char *model)
 {
-    char path[PATH];
+    char path[LONG_PATH + 32];
     tokenizer *t = NULL;
     if (model == NULL || *model == '\0') return NULL;
     snprintf(path, sizeof path, "%s/tokenizer.json", model);
@@ -270,7 +270,7 @@ static tokenizer *find_tokenizer(const char *model)
     return t;
 }
 
-static status add_eval(report *r, const char *dir, const char *name, const char *arm, int64_t seed, const char *model)
+static status add_eval(report *r, const char *dir, const char *name, const char *arm, int64_t seed, const char *model, const char *run)
 {
     char path[LONG_PATH], beside[LONG_PATH];
     json *e = NULL;
@@ -296,7 +296,12 @@ static status add_eval(report *r, const char *dir, const char *name, const char 
     json_close(o, '}');
     for (int64_t i = 0; i < json_len(rows); i++) put_row(&r->rows, e, json_at(rows, i), arm, seed);
     const char *own = json_str(json_get(e, "model"));
-    tokenizer *tok = find_tokenizer(own != NULL ? own : model);
+    tokenizer *tok = find_tokenizer(own);
+    if (tok == NULL) tok = find_tokenizer(model);
+    if (tok == NULL && run != NULL) { /* where the run left its model */
+        snprintf(beside, sizeof beside, "%s/export", run);
+        tok = find_tokenizer(beside);
+    }
     snprintf(beside, sizeof beside, "%s/%s", dir, name);
     status st = add_trajectories(r, beside, r->n_eval++, tok);
     tokenizer_destroy(tok);
@@ -310,7 +315,7 @@ static int is_eval(const struct dirent *d)
     return n > 5 && strcmp(d->d_name + n - 5, ".json") == 0 && d->d_name[0] != '.';
 }
 
-static status scan_evals(report *r, const char *dir, const char *arm, int64_t seed, const char *model)
+static status scan_evals(report *r, const char *dir, const char *arm, int64_t seed, const char *model, const char *run)
 {
     struct dirent **list = NULL;
     int n = scandir(dir, &list, is_eval, alphasort);
@@ -318,14 +323,14 @@ static status scan_evals(report *r, const char *dir, const char *arm, int64_t se
     status st = ST_OK;
     for (int i = 0; i < n; i++) {
         list[i]->d_name[strlen(list[i]->d_name) - 5] = '\0';
-        if (st == ST_OK) st = add_eval(r, dir, list[i]->d_name, arm, seed, model);
+        if (st == ST_OK) st = add_eval(r, dir, list[i]->d_name, arm, seed, model, run);
         free(list[i]);
     }
     free(list);
     return st;
 }
 
-status report_add_evals(report *r, const char *dir, const char *arm, int64_t seed) { return scan_evals(r, dir, arm, seed, NULL); }
+status report_add_evals(report *r, const char *dir, const char *arm, int64_t seed) { return scan_evals(r, dir, arm, seed, NULL, NULL); }
 
 /* ---- runs ---- */
 
@@ -476,7 +481,7 @@ status report_add_run(report *r, const char *dir, bool *used)
         if (wall >= 0) r->wall_s = (r->wall_s >= 0 ? r->wall_s : 0) + wall;
         if (rss > 0 && !(r->peak_rss >= rss)) r->peak_rss = rss;
     }
-    if (st == ST_OK && exists(eval)) st = scan_evals(r, eval, info.arm, info.seed, info.model);
+    if (st == ST_OK && exists(eval)) st = scan_evals(r, eval, info.arm, info.seed, info.model, dir);
     config_destroy(c);
     return st;
 }

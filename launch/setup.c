@@ -1,5 +1,6 @@
 #include "launch/setup.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,18 +149,21 @@ void setup_close(setup *s)
     memset(s, 0, sizeof *s);
 }
 
-/* comm_agree gave every rank this message. */
-static bool agreed(void) { return strncmp(fail_message(), "rank ", 5) == 0; }
-
-bool setup_should_print(void) { return world == NULL || world->rank == 0 || !agreed(); }
-
-void setup_leave(int code)
+int setup_leave(status st, int code, const char *command)
 {
-    if (world == NULL) return;
-    if (code != 0 && world->size > 1 && !agreed()) {
+    if (world == NULL || world->size == 1) {
+        if (st != ST_OK) fprintf(stderr, "codedance %s: %s\n", command, fail_message());
+        comm_close(world);
+        return code;
+    }
+    /* Most failures are every rank's (a config, a missing file): give the others a moment to get here. */
+    bool met = comm_meet(world, st == ST_OK ? (double)INFINITY : 3.0);
+    if (met) st = comm_agree(world, st);
+    if (st != ST_OK && (!met || world->rank == 0)) fprintf(stderr, "codedance %s: %s\n", command, fail_message());
+    if (!met) {
         fflush(stdout);
         comm_abort(world, code);
     }
     comm_close(world);
-    world = NULL;
+    return st != ST_OK && code == 0 ? 3 : code;
 }

@@ -46,9 +46,8 @@ status setup_finish(setup *s);
 status setup_open(setup *s, int need, const char *dir);
 void setup_close(setup *s);
 
-/* For main: false on a rank whose failure message another rank prints. */
-bool setup_should_print(void);
-/* For main, last: ends MPI; a failure the other ranks don't know of ends the whole job with the code. */
-void setup_leave(int code);
+/* For main, last: prints the failure once for all ranks, ends MPI (a failure the other ranks don't know of ends the whole
+ * job) and returns the exit code. */
+int setup_leave(status st, int code, const char *command);
 
 #endif

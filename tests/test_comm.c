@@ -125,6 +125,14 @@ static void abort_code(void **state)
     }
 }
 
+/* Last: a meeting is the end of a job. The slow rank is waited for, and nobody is left behind. */
+static void leaving(void **state)
+{
+    (void)state;
+    if (world->rank == 0) usleep(100000);
+    assert_true(comm_meet(world, 30));
+}
+
 int main(int argc, char **argv)
 {
     if (comm_open(&world, &argc, &argv) != ST_OK) {
@@ -141,6 +149,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(collectives),  cmocka_unit_test(variable_sizes), cmocka_unit_test(agreement), cmocka_unit_test(waiting_is_idle),
         cmocka_unit_test(lone_copies), cmocka_unit_test(abort_code),
+        cmocka_unit_test(leaving),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     comm_close(world);

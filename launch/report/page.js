@@ -25,9 +25,9 @@ function style(name) {
   }
   return styles.get(name);
 }
-const stagesOfArm = new Map();
-for (const e of D.evals) stagesOfArm.set(e.arm, (stagesOfArm.get(e.arm) || new Set()).add(e.stage));
-const label = e => e.arm === "main" && e.stage && e.stage !== "eval" ? e.stage : stagesOfArm.get(e.arm).size > 1 && e.stage !== "rl" && e.stage !== e.arm ? `${e.arm}, ${e.stage}` : e.arm;
+const learned = new Set(D.runs.filter(r => r.metrics && r.metrics.rl).map(r => r.arm).concat(D.evals.filter(e => e.stage === "rl").map(e => e.arm)));
+/* The supervised start is shared by the arms that go on with RL; an arm that ends there keeps its name. */
+const label = e => e.stage === "sft" && (learned.has(e.arm) || e.arm === "main") ? "sft" : e.arm === "main" && e.stage && e.stage !== "rl" && e.stage !== "eval" ? e.stage : e.arm;
 
 /* ---- evaluations: the last one of each arm, stage and seed; seeds pooled ---- */
 function wilson(p, n) {
