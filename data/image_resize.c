@@ -47,7 +47,7 @@ static status taps_make(taps *t, int n_in, int n_out, resample filter)
 {
     *t = (taps){.n_out = n_out};
     double scale = (double)n_in / n_out, fs = scale < 1.0 ? 1.0 : scale;
-    if (filter == RESAMPLE_BOX && n_in % n_out == 0) {
+    if (filter == RESAMPLE_BOX && n_in >= n_out && n_in % n_out == 0) {
         t->box = n_in / n_out;
         t->box_weight = to_fixed(1.0 / t->box);
         return ST_OK;

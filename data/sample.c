@@ -1,6 +1,5 @@
 #include "data/sample.h"
 
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,14 +16,12 @@ typedef struct place {
     char text[80];
 } place;
 
-static place place_at(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static place place_at(const char *fmt, ...)
+/* outer.field[index]; index < 0: no brackets. */
+static place place_in(const char *outer, const char *field, int64_t index)
 {
     place p;
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(p.text, sizeof p.text, fmt, ap);
-    va_end(ap);
+    int n = snprintf(p.text, sizeof p.text, "%.40s%s%s", outer, *outer ? "." : "", field);
+    if (index >= 0) snprintf(p.text + n, sizeof p.text - (size_t)n, "[%lld]", (long long)index);
     return p;
 }
 
@@ -75,7 +72,7 @@ static status parse_part(sample *s, message *m, const json *j, const char *at, c
     part *p = &m->parts[m->n_part];
     if (type && !strcmp(type, "text")) {
         if (json_get(j, "path")) return FAIL(ST_EINVAL, "%s: %s: a text part has no path", what, at);
-        TRY(copy_text(json_get(j, "text"), place_at("%s.text", at).text, what, &p->text));
+        TRY(copy_text(json_get(j, "text"), place_in(at, "text", -1).text, what, &p->text));
         m->n_part++;
         return ST_OK;
     }
@@ -86,7 +83,7 @@ static status parse_part(sample *s, message *m, const json *j, const char *at, c
         return FAIL(ST_EINVAL, "%s: %s: only user and tool messages can hold images", what, at);
     if (s->n_image == MAX_IMAGES) return FAIL(ST_EINVAL, "%s: more than %d images in one row", what, MAX_IMAGES);
     char *path = NULL;
-    TRY(copy_text(json_get(j, "path"), place_at("%s.path", at).text, what, &path));
+    TRY(copy_text(json_get(j, "path"), place_in(at, "path", -1).text, what, &path));
     s->images[s->n_image] = path;
     p->image = s->n_image++;
     m->n_part++;
@@ -97,7 +94,7 @@ static status parse_part(sample *s, message *m, const json *j, const char *at, c
 static status parse_message(sample *s, message *m, const json *j, int64_t index, const char *what)
 {
     static const char *const known[] = {"role", "content", NULL};
-    place at = place_at("messages[%lld]", (long long)index);
+    place at = place_in("", "messages", index);
     if (json_kind(j) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: %s must be an object", what, at.text);
     TRY(check_keys(j, known, at.text, "role, content", what));
     const char *name = json_str(json_get(j, "role"));
@@ -115,12 +112,12 @@ static status parse_message(sample *s, message *m, const json *j, int64_t index,
     m->parts = calloc((size_t)n, sizeof *m->parts);
     if (!m->parts) return FAIL(ST_ENOMEM, "%s: out of memory", what);
     if (!list) {
-        TRY(copy_text(content, place_at("%s.content", at.text).text, what, &m->parts[0].text));
+        TRY(copy_text(content, place_in(at.text, "content", -1).text, what, &m->parts[0].text));
         m->n_part = 1;
         return ST_OK;
     }
     for (int64_t i = 0; i < n; i++)
-        TRY(parse_part(s, m, json_at(content, i), place_at("%s.content[%lld]", at.text, (long long)i).text, what));
+        TRY(parse_part(s, m, json_at(content, i), place_in(at.text, "content", i).text, what));
     return ST_OK;
 }
 

@@ -84,18 +84,17 @@ static void put_model(json_out *o, const tokenizer_plan *t)
     json_close(o, '}');
     json_key(o, "merges"); /* as strings: every version of the tokenizers library reads these */
     json_open(o, '[');
-    char *line = NULL;
     for (int i = 0; i < t->n_merge; i++) {
         const char *a = t->symbol[t->merges[i] >> 32], *b = t->symbol[t->merges[i] & 0xffffffff];
         size_t n = strlen(a), m = strlen(b);
-        line = realloc(line, n + m + 2);
+        char *line = malloc(n + m + 2);
         CHECK(line);
         memcpy(line, a, n);
         line[n] = ' ';
         memcpy(line + n + 1, b, m + 1);
         json_put_str(o, line);
+        free(line);
     }
-    free(line);
     json_close(o, ']');
     json_close(o, '}');
 }
