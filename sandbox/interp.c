@@ -129,12 +129,29 @@ static status initialize(void)
     return PyStatus_Exception(st) ? FAIL(ST_EUNAVAIL, "Python does not start: %s", st.err_msg) : ST_OK;
 }
 
-/* The random module would reseed itself in every fork; turns are forks, and their numbers must continue. */
-static const char import_random[] = "import os\n"
-                                    "keep = os.register_at_fork\n"
-                                    "os.register_at_fork = lambda **k: None\n"
-                                    "import random\n"
-                                    "os.register_at_fork = keep\n";
+/* What libraries want done in a forked child is for processes with threads (locks to renew), and it costs every turn a
+ * tenth of its pages: it is done only when there are threads. The random module's wish to reseed itself is dropped: turns
+ * are forks, and their numbers must continue. */
+static const char hold_hooks[] = "import os\n"
+                                 "_register, _hooks = os.register_at_fork, []\n"
+                                 "os.register_at_fork = lambda **k: None\n"
+                                 "import random\n"
+                                 "os.register_at_fork = lambda **k: _hooks.append(k.get('after_in_child'))\n"
+                                 "import threading, logging\n"
+                                 "_active = threading._active\n"
+                                 "def _in_child():\n"
+                                 "    if len(_active) > 1:\n"
+                                 "        for f in _hooks:\n"
+                                 "            if f is not None: f()\n";
+static const char release_hooks[] = "os.register_at_fork = _register\n"
+                                    "_register(after_in_child=_in_child)\n";
+
+static status run_part(const char *part, PyObject *ns, const char *what)
+{
+    PyObject *done = PyRun_String(part, Py_file_input, ns, ns);
+    Py_XDECREF(done);
+    return done ? ST_OK : fail_python(what);
+}
 
 status interp_start(const char *modules, const char *preset, const box_limits *l)
 {
@@ -144,10 +161,8 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
     TRY(initialize());
     signal(SIGXFSZ, SIG_IGN); /* a write past the limit is EFBIG, an OSError in Python */
     PyObject *ns = PyDict_New();
-    PyObject *done = NULL;
     if (!ns || PyDict_SetItemString(ns, "__builtins__", PyEval_GetBuiltins())) return fail_python("sandbox start");
-    if (!(done = PyRun_String(import_random, Py_file_input, ns, ns))) return fail_python("sandbox start");
-    Py_DECREF(done);
+    TRY(run_part(hold_hooks, ns, "sandbox start"));
     for (const char *m = modules; *m; m += strlen(m) + 1) {
         PyObject *mod = PyImport_ImportModule(m);
         if (!mod) return fail_python(m);
@@ -156,21 +171,14 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
     PyObject *f = PyCFunction_New(&emit_def, NULL);
     if (!f || PyDict_SetItemString(ns, "emit", f)) return fail_python("sandbox start");
     Py_DECREF(f);
-    for (const char *const *part = prelude_parts; *part; part++) {
-        if (!(done = PyRun_String(*part, Py_file_input, ns, ns))) return fail_python("sandbox prelude");
-        Py_DECREF(done);
-    }
-    if (!(done = PyRun_String("_hook_libraries()\n", Py_file_input, ns, ns))) return fail_python("sandbox prelude");
-    Py_DECREF(done);
+    for (const char *const *part = prelude_parts; *part; part++) TRY(run_part(*part, ns, "sandbox prelude"));
+    TRY(run_part("_hook_libraries()\n", ns, "sandbox prelude"));
+    TRY(run_part(release_hooks, ns, "sandbox start"));
     py.run = Py_XNewRef(PyDict_GetItemString(ns, "run"));
     py.open_box = Py_XNewRef(PyDict_GetItemString(ns, "open_box"));
     py.preset = Py_NewRef(Py_None);
     if (*preset && !(py.preset = Py_CompileString(preset, "<preset>", Py_file_input))) return fail_python("sandbox.preset");
-    /* One dry run: what a turn needs is resolved before the fork, not in every box again. */
-    if (!(done = PyRun_String("run('1', '<warm>'); import gc; gc.collect(); gc.freeze()\n", Py_file_input, ns, ns)))
-        return fail_python("sandbox start");
-    Py_DECREF(done);
-    return ST_OK;
+    return run_part("warm(); import gc; gc.collect(); gc.freeze()\n", ns, "sandbox start");
 }
 
 void interp_before_fork(void) { PyOS_BeforeFork(); }

@@ -4,11 +4,11 @@
  * used later is bound here, so that model code that patches builtins harms nobody but itself. `emit` is C: it stores one
  * RGB picture, raises ValueError if it is too large. */
 const char *const prelude_parts[] = {
-    "import sys, signal, _ast, __main__\n"
+    "import sys, _signal, _ast, __main__\n"
     "from builtins import open as _open, compile as _compile, exec as _exec, eval as _eval, print as _print\n"
     "_home = __main__.__dict__\n"
-    "_interrupt = signal.default_int_handler\n"
-    "signal.signal(signal.SIGPIPE, signal.SIG_IGN)\n"
+    "_interrupt, _signal_of = _signal.default_int_handler, _signal.signal # not signal's: enums touch many pages\n"
+    "_signal.signal(_signal.SIGPIPE, _signal.SIG_IGN)\n"
     "\n"
     "def _loaded(name):\n"
     "    return sys.modules.get(name)\n"
@@ -128,12 +128,12 @@ const char *const prelude_parts[] = {
     "\n"
     "def open_box(seed, pictures, preset):\n"
     "    '''pictures: [(w, h, rgb bytes)]'''\n"
-    "    signal.signal(signal.SIGINT, _interrupt)\n"
+    "    _signal_of(2, _interrupt)\n"
     "    _stdio()\n"
     "    m = _loaded('random')\n"
     "    if m is not None: m.seed(seed)\n"
     "    m = _loaded('numpy')\n"
-    "    if m is not None: m.random.seed([seed & 0xffffffff, seed >> 32])\n"
+    "    if m is not None: m.random.seed((seed ^ seed >> 32) & 0xffffffff)\n"
     "    _home['show'] = show\n"
     "    _home['display'] = display\n"
     "    if pictures:\n"
@@ -175,5 +175,17 @@ const char *const prelude_parts[] = {
     "        finally:\n"
     "            _flush()\n"
     "    except BaseException as e:\n"
-    "        return (1, 0, *_describe(e, name))\n",
+    "        return (1, 0, *_describe(e, name))\n"
+    "\n"
+    "def warm():\n"
+    "    # What a turn needs is resolved, cached and specialised before the fork, not in every box again. emit refuses\n"
+    "    # outside a turn, after everything before it has run.\n"
+    "    keep = dict(_home)\n"
+    "    pictures = [(8, 8, bytes(192))] if _loaded('PIL.Image') is not None else None\n"
+    "    for i in range(20):\n"
+    "        open_box(i, pictures, None)\n"
+    "        run('x = 1\\nx', '<warm>')\n"
+    "        if pictures: run('show(img)', '<warm>')\n"
+    "    _home.clear()\n"
+    "    _home.update(keep)\n",
     NULL};

@@ -33,11 +33,9 @@ static int count_threads(const jail *j)
 /* fds: control channel, output pipe, image memfd, and the cgroup.procs files to join. */
 static int spawn(const jail *j, const box_limits *l, int sock, uint32_t id, const int *fds, int n_fd)
 {
-    interp_before_fork();
     if (j->tier < BOX_T2 && unshare(CLONE_NEWPID)) return -errno;
     pid_t pid = fork();
     if (pid == 0) {
-        interp_after_fork_child();
         close(sock);
         for (int i = 3; i < n_fd; i++) {
             if (write(fds[i], "0", 1) != 1) _exit(1);
@@ -46,7 +44,6 @@ static int spawn(const jail *j, const box_limits *l, int sock, uint32_t id, cons
         runner_main(j, l, fds[0], fds[1], fds[2]);
     }
     int e = errno;
-    interp_after_fork_parent();
     if (j->tier < BOX_T2 && setns(j->pidns, CLONE_NEWPID)) return -errno;
     if (pid < 0) return -e;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -72,6 +69,7 @@ int zygote_main(int sock)
         st = FAIL(ST_EUNAVAIL, "sandbox.imports: one of the modules starts threads (%d run), which a fork would lose", count_threads(&j));
     if (st == ST_OK) st = jail_zygote_seal(&j);
     if (reply(sock, &j, st) || st != ST_OK) return 1;
+    interp_before_fork(); /* once: neither this process nor the runners execute Python again; first holders undo it */
     for (;;) {
         wire_head h;
         int fds[WIRE_FDS], n_fd = 0;
