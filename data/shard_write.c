@@ -201,6 +201,7 @@ status shard_write(const shard_content *c, const char *path)
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST); /* its metadata carry checksums */
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
+    H5Pset_obj_track_times(create, false); /* the root group's */
     w.file = shard_seen(H5Fcreate(path, H5F_ACC_TRUNC, create, access));
     H5Pclose(access);
     H5Pclose(create);
