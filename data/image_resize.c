@@ -89,7 +89,7 @@ static uint8_t clip8(int32_t v)
 static void row_across(uint8_t *to, const uint8_t *from, const taps *t)
 {
     const int32_t half = 1 << (PRECISION - 1);
-    if (t->box) {
+    if (!t->lo) { /* whole boxes */
         for (int o = 0; o < t->n_out; o++) {
             int32_t r = 0, g = 0, b = 0;
             for (int j = 0; j < t->box; j++, from += 3) {
@@ -122,7 +122,7 @@ static void row_across(uint8_t *to, const uint8_t *from, const taps *t)
 static void row_down(uint8_t *to, const uint8_t *from, size_t stride, const taps *t, int o, int32_t *acc)
 {
     const int32_t half = 1 << (PRECISION - 1);
-    if (t->box) {
+    if (!t->lo) { /* whole boxes */
         memset(acc, 0, stride * sizeof *acc);
         for (int j = 0; j < t->box; j++) {
             const uint8_t *row = from + ((size_t)o * (size_t)t->box + (size_t)j) * stride;
