@@ -19,14 +19,16 @@ typedef struct eval_args {
 
 static void print_share(double v)
 {
-    if (isnan(v)) printf("      -");
-    else printf("  %5.3f", v);
+    if (isnan(v))
+        printf("      -");
+    else
+        printf("  %5.3f", v);
 }
 
 static void print_table(const eval_result *r)
 {
-    printf("%-12s %6s  %5s  %-15s  %5s  %5s  %5s  %5s  %5s  %6s\n", "category", "n", "acc", "95 % interval", "tool", "calls", "fail",
-           "acc|t", "acc|d", "tokens");
+    printf("%-12s %6s  %5s  %-15s  %5s  %5s  %5s  %5s  %5s  %6s\n", "category", "n", "acc", "95 % interval", "tool",
+           "calls", "fail", "acc|t", "acc|d", "tokens");
     for (int i = 0; i <= r->n_row; i++) {
         const eval_row *w = i < r->n_row ? &r->row[i] : &r->all;
         printf("%-12s %6lld", w->category, (long long)w->n);
@@ -36,10 +38,13 @@ static void print_table(const eval_result *r)
         for (size_t k = 0; k < sizeof rest / sizeof *rest; k++) print_share(rest[k]);
         printf("  %6.1f\n", w->mean_tokens);
     }
-    if (r->infra > 0) printf("left out: %.2f %% of the trajectories failed in the sandbox itself, not in the model's code\n", 100 * r->infra);
+    if (r->infra > 0)
+        printf("left out: %.2f %% of the trajectories failed in the sandbox itself, not in the model's code\n",
+               100 * r->infra);
 }
 
-static status measure(setup *s, const eval_args *a, const rollout_opts *ro, const reward_opts *rw, const evaluate_opts *eo)
+static status measure(setup *s, const eval_args *a, const rollout_opts *ro, const reward_opts *rw,
+                      const evaluate_opts *eo)
 {
     engine *e = NULL;
     dataset *d = NULL;
@@ -52,13 +57,22 @@ static status measure(setup *s, const eval_args *a, const rollout_opts *ro, cons
     if (st == ST_OK) st = dataset_open(&d, eo->data);
     if (st == ST_OK) st = engine_create(&e, &parts, &o);
     st = comm_agree(s->world, st);
-    eval_opts how = {.limit = eo->limit, .keep = a->trajectories != NULL ? eo->keep : 0, .batch = eo->batch,
-                     .seed = (uint64_t)s->o.seed ^ 0x6576616cu, .dir = a->trajectories, .progress = "evaluation"};
+    eval_opts how = {.limit = eo->limit,
+                     .keep = a->trajectories != NULL ? eo->keep : 0,
+                     .batch = eo->batch,
+                     .seed = (uint64_t)s->o.seed ^ 0x6576616cu,
+                     .dir = a->trajectories,
+                     .progress = "evaluation"};
     if (st == ST_OK) st = eval_run(r, e, d, &s->chat, &s->ip, rw, s->world, &how);
     if (st == ST_OK && s->world->rank == 0) {
         print_table(r);
-        eval_label l = {.arm = a->arm, .stage = a->stage, .seed = s->o.seed, .step = a->step, .tile_scale = a->tile_scale,
-                        .force = rollout_force_name(ro), .shuffled = ro->shuffle_tools};
+        eval_label l = {.arm = a->arm,
+                        .stage = a->stage,
+                        .seed = s->o.seed,
+                        .step = a->step,
+                        .tile_scale = a->tile_scale,
+                        .force = rollout_force_name(ro),
+                        .shuffled = ro->shuffle_tools};
         if (a->out != NULL) st = eval_write(a->out, r, &l);
     }
     engine_destroy(e);
@@ -102,25 +116,27 @@ status cmd_eval(int argc, char **argv)
 {
     eval_args a = {.arm = "main", .stage = "eval", .limit = -1, .keep = -1, .seed = -1};
     bool helped = false;
-    const arg table[] = {{"model", ARG_STR, &a.dir, "DIR", "Hugging Face directory, such as RUN/export or a checkpoint"},
-                         {"data", ARG_STR, &a.data, "PATH", "prompts with answers: .jsonl, .h5 or a directory of shards"},
-                         {"config", ARG_LIST, &a.files, "FILE", "config with the rollout, sandbox, reward and eval sections"},
-                         {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key"},
-                         {"limit", ARG_INT, &a.limit, "N", "rows measured, 0 = all (eval.limit)"},
-                         {"force", ARG_STR, &a.force, "direct|tool", "make every first turn direct, or a call (rollout.force)"},
-                         {"shuffle-tools", ARG_FLAG, &a.shuffle, NULL, "exchange returned pictures between trajectories (control)"},
-                         {"seed", ARG_INT, &a.seed, "N", "seed of the sampling (run.seed)"},
-                         {"arm", ARG_STR, &a.arm, "NAME", "label in the result file"},
-                         {"stage", ARG_STR, &a.stage, "NAME", "label in the result file"},
-                         {"step", ARG_INT, &a.step, "N", "label in the result file"},
-                         {"tile-scale", ARG_INT, &a.tile_scale, "K", "label in the result file: size of the detail in the pictures"},
-                         {"out", ARG_STR, &a.out, "FILE.json", "write the result"},
-                         {"keep", ARG_INT, &a.keep, "K", "trajectories kept per category (eval.keep)"},
-                         {"trajectories", ARG_STR, &a.trajectories, "DIR", "where kept trajectories go"},
-                         {.name = NULL}};
-    TRY(args_parse(argc, argv, "measures a model on a dataset, by category, with 95 % Wilson intervals",
-                   "codedance eval --config configs/demo.yaml --model runs/demo/export --data data/eval --out eval.json", table, NULL,
-                   &helped));
+    const arg table[] = {
+        {"model", ARG_STR, &a.dir, "DIR", "Hugging Face directory, such as RUN/export or a checkpoint"},
+        {"data", ARG_STR, &a.data, "PATH", "prompts with answers: .jsonl, .h5 or a directory of shards"},
+        {"config", ARG_LIST, &a.files, "FILE", "config with the rollout, sandbox, reward and eval sections"},
+        {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key"},
+        {"limit", ARG_INT, &a.limit, "N", "rows measured, 0 = all (eval.limit)"},
+        {"force", ARG_STR, &a.force, "direct|tool", "make every first turn direct, or a call (rollout.force)"},
+        {"shuffle-tools", ARG_FLAG, &a.shuffle, NULL, "exchange returned pictures between trajectories (control)"},
+        {"seed", ARG_INT, &a.seed, "N", "seed of the sampling (run.seed)"},
+        {"arm", ARG_STR, &a.arm, "NAME", "label in the result file"},
+        {"stage", ARG_STR, &a.stage, "NAME", "label in the result file"},
+        {"step", ARG_INT, &a.step, "N", "label in the result file"},
+        {"tile-scale", ARG_INT, &a.tile_scale, "K", "label in the result file: size of the detail in the pictures"},
+        {"out", ARG_STR, &a.out, "FILE.json", "write the result"},
+        {"keep", ARG_INT, &a.keep, "K", "trajectories kept per category (eval.keep)"},
+        {"trajectories", ARG_STR, &a.trajectories, "DIR", "where kept trajectories go"},
+        {.name = NULL}};
+    TRY(args_parse(
+        argc, argv, "measures a model on a dataset, by category, with 95 % Wilson intervals",
+        "codedance eval --config configs/demo.yaml --model runs/demo/export --data data/eval --out eval.json", table,
+        NULL, &helped));
     if (helped) return ST_OK;
     setup s = {0};
     status st = evaluate(&s, &a);

@@ -11,7 +11,12 @@
 #include "rl/algo.h"
 
 /* One line of the file in numbers; a trajectory (with turns) is scored into them first. */
-typedef struct line { bat_row row; int n_call; bool *fail; char *group; } line;
+typedef struct line {
+    bat_row row;
+    int n_call;
+    bool *fail;
+    char *group;
+} line;
 
 static status minimal_row(const json *j, line *l)
 {
@@ -21,7 +26,8 @@ static status minimal_row(const json *j, line *l)
     const json *ok = json_get(j, "format_ok"), *calls = json_get(j, "calls"), *domain = json_get(j, "domain");
     if (json_kind(ok) != JSON_BOOL) return FAIL(ST_EINVAL, "format_ok must be true or false");
     if (json_kind(calls) != JSON_ARRAY) return FAIL(ST_EINVAL, "calls must be a list of \"ok\" and \"fail\"");
-    if (domain != NULL && (json_str(domain) == NULL || (strcmp(json_str(domain), "vqa") && strcmp(json_str(domain), "math"))))
+    if (domain != NULL &&
+        (json_str(domain) == NULL || (strcmp(json_str(domain), "vqa") && strcmp(json_str(domain), "math"))))
         return FAIL(ST_EINVAL, "domain must be \"vqa\" or \"math\"");
     l->row.acc = (float)acc;
     l->row.format_ok = json_bool(ok);
@@ -30,12 +36,14 @@ static status minimal_row(const json *j, line *l)
     CHECK(l->fail != NULL);
     for (int64_t i = 0; i < json_len(calls); i++) {
         const char *c = json_str(json_at(calls, i));
-        if (c == NULL || (strcmp(c, "ok") && strcmp(c, "fail"))) return FAIL(ST_EINVAL, "calls must be a list of \"ok\" and \"fail\"");
+        if (c == NULL || (strcmp(c, "ok") && strcmp(c, "fail")))
+            return FAIL(ST_EINVAL, "calls must be a list of \"ok\" and \"fail\"");
         l->fail[l->n_call++] = strcmp(c, "fail") == 0;
     }
     for (int64_t i = 0; i < json_len(j); i++) {
         const char *k = json_key_at(j, i);
-        if (strncmp(k, "x_", 2) && strcmp(k, "group") && strcmp(k, "acc") && strcmp(k, "format_ok") && strcmp(k, "calls") && strcmp(k, "domain"))
+        if (strncmp(k, "x_", 2) && strcmp(k, "group") && strcmp(k, "acc") && strcmp(k, "format_ok") &&
+            strcmp(k, "calls") && strcmp(k, "domain"))
             return FAIL(ST_EINVAL, "unknown field %s", k);
     }
     return ST_OK;
@@ -66,8 +74,10 @@ static status group_name(const json *j, line *l)
 {
     const json *g = json_get(j, "group");
     if (l->group != NULL) return ST_OK;
-    if (json_str(g) != NULL) l->group = strdup(json_str(g));
-    else if (json_is_int(g) && asprintf(&l->group, "%lld", (long long)json_int(g)) < 0) l->group = NULL;
+    if (json_str(g) != NULL)
+        l->group = strdup(json_str(g));
+    else if (json_is_int(g) && asprintf(&l->group, "%lld", (long long)json_int(g)) < 0)
+        l->group = NULL;
     return l->group != NULL ? ST_OK : FAIL(ST_EINVAL, "group must be a whole number or a text");
 }
 
@@ -135,8 +145,10 @@ static turn_norm turn_moments(const reward_opts *o, const line *l, int n)
             CHECK(g != NULL);
             bat_turns(o, l[i].fail, l[i].n_call, g);
             for (int k = 0; k < l[i].n_call; k++) {
-                if (pass == 0) sum += g[k], m += 1;
-                else sq += (g[k] - sum / m) * (g[k] - sum / m);
+                if (pass == 0)
+                    sum += g[k], m += 1;
+                else
+                    sq += (g[k] - sum / m) * (g[k] - sum / m);
             }
             free(g);
         }
@@ -152,8 +164,11 @@ static void print_line(const reward_opts *o, const turn_norm *z, const line *l, 
     json_open(&j, '{');
     json_key(&j, "group");
     json_put_str(&j, l->group);
-    const struct { const char *key; double value; } num[] = {{"acc", l->row.acc}, {"score", l->row.score}, {"d", l->row.d},
-        {"tool_term", l->row.tool_term}, {"reward", l->row.reward}, {"adv_seq", adv}};
+    const struct {
+        const char *key;
+        double value;
+    } num[] = {{"acc", l->row.acc},       {"score", l->row.score}, {"d", l->row.d}, {"tool_term", l->row.tool_term},
+               {"reward", l->row.reward}, {"adv_seq", adv}};
     for (size_t i = 0; i < sizeof num / sizeof *num; i++) {
         json_key(&j, num[i].key);
         json_put_num(&j, num[i].value);
@@ -171,7 +186,8 @@ static void print_line(const reward_opts *o, const turn_norm *z, const line *l, 
     free(g);
 }
 
-static status bind(config **c, reward_opts *o, algo_opts *a, const arg_list *files, const arg_list *sets, const char *bat)
+static status bind(config **c, reward_opts *o, algo_opts *a, const arg_list *files, const arg_list *sets,
+                   const char *bat)
 {
     char set[64];
     const char *all[66];
@@ -195,7 +211,9 @@ status cmd_reward(int argc, char **argv)
                          {"config", ARG_LIST, &files, "FILE", "a config whose reward and rl sections are used"},
                          {"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
                          {.name = NULL}};
-    TRY(args_parse(argc, argv, "prints the reward breakdown of trajectories or of rows {\"group\", \"acc\", \"format_ok\", \"calls\"}: FILE.jsonl",
+    TRY(args_parse(argc, argv,
+                   "prints the reward breakdown of trajectories or of rows {\"group\", \"acc\", \"format_ok\", "
+                   "\"calls\"}: FILE.jsonl",
                    "codedance reward --bat published rows.jsonl", table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("give one FILE.jsonl");

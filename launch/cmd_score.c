@@ -55,7 +55,8 @@ static status score_row(learner *l, const rendered *r)
     return st;
 }
 
-static status score(setup *s, const char *dir, const char *path, const arg_list *files, const arg_list *sets, int64_t limit)
+static status score(setup *s, const char *dir, const char *path, const arg_list *files, const arg_list *sets,
+                    int64_t limit)
 {
     train_opts t;
     TRY(setup_config(s, files->v, files->n, sets->v, sets->n));

@@ -55,11 +55,19 @@ static status train(setup *s, trainer *t, const char *dir, bool resume)
     TRY(setup_finish(s));
     TRY(open_run_dir(s));
     TRY(setup_open(s, SETUP_MODEL | SETUP_GRADIENTS | (trainer_needs_boxes(t) ? SETUP_BOXES : 0), dir));
-    log_info("%s: %.2f M parameters on %s, %d rank%s, run directory %s", s->o.model_path, 1e-6 * (double)model_param_count(s->m),
-             s->b->describe, s->world->size, s->world->size == 1 ? "" : "s", s->o.dir);
+    log_info("%s: %.2f M parameters on %s, %d rank%s, run directory %s", s->o.model_path,
+             1e-6 * (double)model_param_count(s->m), s->b->describe, s->world->size, s->world->size == 1 ? "" : "s",
+             s->o.dir);
     if (s->boxes != NULL) log_info("sandbox: tier %s", box_tier_name(box_pool_tier(s->boxes)));
-    trainer_parts p = {.b = s->b, .world = s->world, .m = s->m, .c = &s->chat, .ip = &s->ip, .boxes = s->boxes,
-                       .run_dir = s->o.dir, .side_dir = s->o.model_path, .seed = (uint64_t)s->o.seed};
+    trainer_parts p = {.b = s->b,
+                       .world = s->world,
+                       .m = s->m,
+                       .c = &s->chat,
+                       .ip = &s->ip,
+                       .boxes = s->boxes,
+                       .run_dir = s->o.dir,
+                       .side_dir = s->o.model_path,
+                       .seed = (uint64_t)s->o.seed};
     return trainer_run(t, &p, resume);
 }
 
@@ -68,13 +76,15 @@ status cmd_train(int argc, char **argv)
     arg_list files = {0}, sets = {0};
     const char *dir = NULL;
     bool resume = false, helped = false;
-    const arg table[] = {{"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
-                         {"model", ARG_STR, &dir, "DIR", "the Hugging Face directory to start from; overrides model.path"},
-                         {"resume", ARG_FLAG, &resume, NULL, "go on from the newest checkpoint of the run directory"},
-                         {.name = NULL}};
-    TRY(args_parse(argc, argv, "runs the stages of a config: train CONFIG...",
-                   "codedance train configs/demo.yaml --set run.seed=1\n  mpirun -np 2 codedance train configs/demo.yaml --resume", table,
-                   &files, &helped));
+    const arg table[] = {
+        {"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
+        {"model", ARG_STR, &dir, "DIR", "the Hugging Face directory to start from; overrides model.path"},
+        {"resume", ARG_FLAG, &resume, NULL, "go on from the newest checkpoint of the run directory"},
+        {.name = NULL}};
+    TRY(args_parse(
+        argc, argv, "runs the stages of a config: train CONFIG...",
+        "codedance train configs/demo.yaml --set run.seed=1\n  mpirun -np 2 codedance train configs/demo.yaml --resume",
+        table, &files, &helped));
     if (helped) return ST_OK;
     setup s = {0};
     trainer *t = NULL;

@@ -10,7 +10,8 @@
  * score = acc - 0.2 [format broken] (1.2 acc - 0.4 [format broken] for math).
  *
  * Why fixed: on easy prompts d is negative and the published T contains n_ok / N, so a failing call in front of a good
- * one makes the punishment smaller: training then learns to write failing code. With (1 + n_fail) it makes it larger. */
+ * one makes the punishment smaller: training then learns to write failing code. With (1 + n_fail) it makes it larger.
+ */
 #include <math.h>
 #include <stdlib.h>
 
@@ -40,7 +41,10 @@ static double difficulty(const reward_opts *o, double mu)
     return (1 + tanh(o->gamma * (0.5 - mu))) / 2 - o->delta;
 }
 
-typedef struct place { int64_t group; int row; } place;
+typedef struct place {
+    int64_t group;
+    int row;
+} place;
 
 static int place_order(const void *a, const void *b)
 {

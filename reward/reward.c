@@ -25,7 +25,8 @@ static status verify(const reward_opts *o, traj *t)
 {
     const sample *s = t->sample;
     const verifier_def *v = s->verifier ? verifier_find(s->verifier) : &verifiers[o->verifier];
-    if (!v) return FAIL(ST_EINVAL, "sample %s: unknown verifier '%s' (exact, number, choice, box_iou)", s->id, s->verifier);
+    if (!v)
+        return FAIL(ST_EINVAL, "sample %s: unknown verifier '%s' (exact, number, choice, box_iou)", s->id, s->verifier);
     if (!s->answer) return FAIL(ST_EINVAL, "sample %s has no answer, which verifier %s compares with", s->id, v->name);
     t->acc = 0;
     if (t->answer && strlen(t->answer) < ANSWER_MAX_CHARS) {
@@ -65,8 +66,10 @@ status reward_score(const reward_opts *o, traj *t, int n)
         r->math = x->sample->domain && strcmp(x->sample->domain, "math") == 0;
         for (int k = 0; k < x->n_turn; k++) {
             if (!x->turns[k].code || !x->turns[k].tool.ran) continue; /* beyond a limit: no call */
-            if (x->turns[k].tool.ok) r->n_ok++;
-            else r->n_fail++;
+            if (x->turns[k].tool.ok)
+                r->n_ok++;
+            else
+                r->n_fail++;
         }
     }
     bat_score(o, row, m);

@@ -7,7 +7,10 @@
 
 #include "reward/reward.h"
 
-typedef struct span { const char *s; size_t n; } span;
+typedef struct span {
+    const char *s;
+    size_t n;
+} span;
 
 static span trim(const char *s)
 {
@@ -114,12 +117,11 @@ static float verify_box_iou(const char *truth, const char *answer, const reward_
     return (float)(both / all);
 }
 
-const verifier_def verifiers[] = {
-    {"exact", verify_exact, "same text after trimming, case ignored"},
-    {"number", verify_number, "same number within reward.number_tolerance"},
-    {"choice", verify_choice, "same option letter"},
-    {"box_iou", verify_box_iou, "intersection over union of two boxes x1,y1,x2,y2"},
-    {NULL, NULL, NULL}};
+const verifier_def verifiers[] = {{"exact", verify_exact, "same text after trimming, case ignored"},
+                                  {"number", verify_number, "same number within reward.number_tolerance"},
+                                  {"choice", verify_choice, "same option letter"},
+                                  {"box_iou", verify_box_iou, "intersection over union of two boxes x1,y1,x2,y2"},
+                                  {NULL, NULL, NULL}};
 
 const verifier_def *verifier_find(const char *name)
 {

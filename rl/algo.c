@@ -11,23 +11,64 @@ static const char *const cut_choices[] = {"penalise", "mask", NULL};
 
 #define AT(f) offsetof(algo_opts, f)
 const cfg_field algo_fields[] = {
-    {.key = "algo", .type = CFG_CHOICE, .offset = AT(algo), .dflt = "grpo", .choices = algo_choices,
+    {.key = "algo",
+     .type = CFG_CHOICE,
+     .offset = AT(algo),
+     .dflt = "grpo",
+     .choices = algo_choices,
      .help = "How rewards become advantages and a loss."},
-    {.key = "norm", .type = CFG_CHOICE, .offset = AT(norm), .dflt = "std", .choices = norm_choices,
+    {.key = "norm",
+     .type = CFG_CHOICE,
+     .offset = AT(norm),
+     .dflt = "std",
+     .choices = norm_choices,
      .help = "Advantage: reward minus the group's mean, divided by the group's std or by nothing."},
-    {.key = "norm_eps", .type = CFG_FLOAT, .offset = AT(norm_eps), .dflt = "0.000001", .min = 0, .max = 1,
+    {.key = "norm_eps",
+     .type = CFG_FLOAT,
+     .offset = AT(norm_eps),
+     .dflt = "0.000001",
+     .min = 0,
+     .max = 1,
      .help = "Added to the std."},
-    {.key = "clip_low", .type = CFG_FLOAT, .offset = AT(clip_low), .dflt = "0.2", .min = 0, .max = 1,
+    {.key = "clip_low",
+     .type = CFG_FLOAT,
+     .offset = AT(clip_low),
+     .dflt = "0.2",
+     .min = 0,
+     .max = 1,
      .help = "The probability ratio is clipped below 1 - clip_low."},
-    {.key = "clip_high", .type = CFG_FLOAT, .offset = AT(clip_high), .dflt = "0.25", .min = 0, .max = 100,
+    {.key = "clip_high",
+     .type = CFG_FLOAT,
+     .offset = AT(clip_high),
+     .dflt = "0.25",
+     .min = 0,
+     .max = 100,
      .help = "The probability ratio is clipped above 1 + clip_high."},
-    {.key = "dual_clip", .type = CFG_FLOAT, .offset = AT(dual_clip), .dflt = "3", .min = 0, .max = 100,
+    {.key = "dual_clip",
+     .type = CFG_FLOAT,
+     .offset = AT(dual_clip),
+     .dflt = "3",
+     .min = 0,
+     .max = 100,
      .help = "Largest ratio that counts for a negative advantage; 0 = no such bound."},
-    {.key = "aggregate", .type = CFG_CHOICE, .offset = AT(aggregate), .dflt = "response", .choices = aggregate_choices,
+    {.key = "aggregate",
+     .type = CFG_CHOICE,
+     .offset = AT(aggregate),
+     .dflt = "response",
+     .choices = aggregate_choices,
      .help = "Mean over all tokens, or over each response first and then over responses."},
-    {.key = "entropy_coef", .type = CFG_FLOAT, .offset = AT(entropy_coef), .dflt = "0", .min = 0, .max = 1,
+    {.key = "entropy_coef",
+     .type = CFG_FLOAT,
+     .offset = AT(entropy_coef),
+     .dflt = "0",
+     .min = 0,
+     .max = 1,
      .help = "Weight of the entropy bonus."},
-    {.key = "budget_cut", .type = CFG_CHOICE, .offset = AT(budget_cut), .dflt = "penalise", .choices = cut_choices,
+    {.key = "budget_cut",
+     .type = CFG_CHOICE,
+     .offset = AT(budget_cut),
+     .dflt = "penalise",
+     .choices = cut_choices,
      .help = "Trajectories cut by a token, turn or image budget: keep their reward, or leave them out of the loss."},
     {.key = NULL}};
 
@@ -46,7 +87,8 @@ int algo_targets(const traj *t)
 void algo_mask(const algo_opts *o, traj *t, int n)
 {
     for (int i = 0; i < n; i++)
-        t[i].masked = t[i].outcome == TRAJ_INFRA || (o->budget_cut && cut_by_budget(t[i].outcome)) || algo_targets(&t[i]) == 0;
+        t[i].masked =
+            t[i].outcome == TRAJ_INFRA || (o->budget_cut && cut_by_budget(t[i].outcome)) || algo_targets(&t[i]) == 0;
 }
 
 static bool called(const traj_turn *u) { return u->code && u->tool.ran; }

@@ -5,7 +5,10 @@
 
 #include "core/mrope.h"
 
-typedef struct seen { const image *view; int first_row; } seen; /* an encoded picture and its first visual token */
+typedef struct seen {
+    const image *view;
+    int first_row;
+} seen; /* an encoded picture and its first visual token */
 
 struct batch {
     const model_config *c;
@@ -53,14 +56,16 @@ status batch_create(batch **out, const model_config *c, const image_processor *i
 void batch_destroy(batch *b)
 {
     if (!b) return;
-    void *owned[] = {b->img, b->ids, b->pos, b->cu, b->grid, b->vis_tok, b->vis_row, b->row, b->target, b->seq_of,
-                     b->patches, b->old, b->adv, b->weight};
+    void *owned[] = {b->img, b->ids,    b->pos,    b->cu,      b->grid, b->vis_tok, b->vis_row,
+                     b->row, b->target, b->seq_of, b->patches, b->old,  b->adv,     b->weight};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(b);
 }
 
 /* What a sequence costs. Tokens from the last target on only follow it: no row reads them, so they are left out. */
-typedef struct need { int tok, row, img, patch, n_image; } need;
+typedef struct need {
+    int tok, row, img, patch, n_image;
+} need;
 
 static int find_image(const batch *b, const image *view)
 {
@@ -88,7 +93,8 @@ static need measure(const batch *b, const batch_seq *s)
 static status refuse(const batch *b, const need *n, const char *name)
 {
     if (n->patch > b->lim.patch)
-        return FAIL(ST_EINVAL, "%s has pictures of %d patches, more than train.max_patches %d", name, n->patch, b->lim.patch);
+        return FAIL(ST_EINVAL, "%s has pictures of %d patches, more than train.max_patches %d", name, n->patch,
+                    b->lim.patch);
     if (n->img > b->lim.img)
         return FAIL(ST_EINVAL, "%s has %d pictures, more than the %d that train.max_patches %d allows", name, n->img,
                     b->lim.img, b->lim.patch);
@@ -139,8 +145,14 @@ static void put_sequence(batch *b, const batch_seq *s, const need *n, int index)
 
 status batch_pack(batch *b, const batch_seq *seq, int n, int *at)
 {
-    b->x = (token_batch){.ids = b->ids, .pos = b->pos, .cu = b->cu, .grid = b->grid, .patches = b->patches,
-                         .vis_tok = b->vis_tok, .vis_row = b->vis_row, .row = b->row};
+    b->x = (token_batch){.ids = b->ids,
+                         .pos = b->pos,
+                         .cu = b->cu,
+                         .grid = b->grid,
+                         .patches = b->patches,
+                         .vis_tok = b->vis_tok,
+                         .vis_row = b->vis_row,
+                         .row = b->row};
     b->cu[0] = 0;
     b->n_patch = b->n_row_vis = 0;
     while (*at < n) {

@@ -10,14 +10,14 @@
 typedef struct batch_seq {
     int n_tok;
     const int32_t *id;
-    const uint8_t *mask;        /* 1 = this token is a target */
-    const float *old_logp;      /* NULL for SFT */
-    const float *adv;           /* NULL for SFT */
+    const uint8_t *mask;   /* 1 = this token is a target */
+    const float *old_logp; /* NULL for SFT */
+    const float *adv;      /* NULL for SFT */
     int n_image;
     const mrope_image *run;
-    const image *const *view;   /* (n_image); equal pointers are one picture */
-    double weight;              /* of each target's loss: 1/global tokens, or 1/(responses * own tokens) */
-    const char *name;           /* for messages */
+    const image *const *view; /* (n_image); equal pointers are one picture */
+    double weight;            /* of each target's loss: 1/global tokens, or 1/(responses * own tokens) */
+    const char *name;         /* for messages */
 } batch_seq;
 
 typedef struct batch batch; /* owns the host arrays of one micro-batch */

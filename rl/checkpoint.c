@@ -72,7 +72,8 @@ static status each_file(const char *dir, entry_fn *fn, void *ctx)
     if (n < 0) return FAIL(ST_EIO, "%s: %s", dir, strerror(errno));
     status st = ST_OK;
     for (int i = 0; i < n; i++) {
-        if (st == ST_OK && strcmp(list[i]->d_name, ".") && strcmp(list[i]->d_name, "..")) st = fn(ctx, dir, list[i]->d_name);
+        if (st == ST_OK && strcmp(list[i]->d_name, ".") && strcmp(list[i]->d_name, ".."))
+            st = fn(ctx, dir, list[i]->d_name);
         free(list[i]);
     }
     free(list);
@@ -149,7 +150,8 @@ static status write_checksums(const char *dir)
 
 static status write_moments(const char *dir, const float *m, const float *v, int64_t count)
 {
-    st_entry e[2] = {{"m", "F32", 1, {count}, m, sizeof *m * (size_t)count}, {"v", "F32", 1, {count}, v, sizeof *v * (size_t)count}};
+    st_entry e[2] = {{"m", "F32", 1, {count}, m, sizeof *m * (size_t)count},
+                     {"v", "F32", 1, {count}, v, sizeof *v * (size_t)count}};
     char *path = join(dir, "optim.safetensors");
     status st = st_write(path, e, 2, NULL);
     free(path);
@@ -251,7 +253,8 @@ status checkpoint_verify(const char *path)
         st = hash_file(file, &bytes, hex);
         const char *sum = json_str(json_get(want, "xxh64"));
         if (st == ST_OK && bytes != json_int(json_get(want, "bytes")))
-            st = FAIL(ST_ECORRUPT, "%s has %lld bytes, not %lld", file, (long long)bytes, (long long)json_int(json_get(want, "bytes")));
+            st = FAIL(ST_ECORRUPT, "%s has %lld bytes, not %lld", file, (long long)bytes,
+                      (long long)json_int(json_get(want, "bytes")));
         else if (st == ST_OK && (!sum || strcmp(sum, hex) != 0))
             st = FAIL(ST_ECORRUPT, "%s: checksum %s, not %s", file, hex, sum ? sum : "(none)");
         free(file);
@@ -272,8 +275,10 @@ status checkpoint_find(const char *dir, char **path)
     if (n < 0) return errno == ENOENT ? ST_OK : FAIL(ST_EIO, "%s: %s", dir, strerror(errno));
     for (int i = n - 1; i >= 0; i--) {
         char *p = *path ? NULL : join(dir, list[i]->d_name);
-        if (p && checkpoint_verify(p) == ST_OK) *path = p;
-        else if (p) log_warn("skipping a damaged checkpoint: %s", fail_message());
+        if (p && checkpoint_verify(p) == ST_OK)
+            *path = p;
+        else if (p)
+            log_warn("skipping a damaged checkpoint: %s", fail_message());
         if (p != *path) free(p);
         free(list[i]);
     }
@@ -308,7 +313,8 @@ static status restore_moments(const char *path, model *m, optim *x)
     const st_tensor *m1 = st_find(f, "m"), *m2 = st_find(f, "v");
     size_t bytes = sizeof(float) * (size_t)model_param_count(m);
     if (!m1 || !m2 || m1->bytes != bytes || m2->bytes != bytes) {
-        st = FAIL(ST_ECORRUPT, "%s doesn't hold the moments of this model's %lld parameters", file, (long long)model_param_count(m));
+        st = FAIL(ST_ECORRUPT, "%s doesn't hold the moments of this model's %lld parameters", file,
+                  (long long)model_param_count(m));
         goto done;
     }
     TRY_OR(checkpoint_state(path, &root, &state), done);

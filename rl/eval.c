@@ -17,10 +17,10 @@ typedef struct evaluation {
     const reward_opts *r;
     const eval_opts *o;
     int group;
-    bool *kept;      /* (rows) trajectories of these rows are written */
+    bool *kept; /* (rows) trajectories of these rows are written */
     tally_note *note;
     int64_t n_note;
-    json_out lines;  /* JSON lines of kept trajectories */
+    json_out lines; /* JSON lines of kept trajectories */
 } evaluation;
 
 /* Which rows are the first `keep` of their category: the same choice for any rank count. */
@@ -80,8 +80,13 @@ static status run_batch(evaluation *v, int64_t from, int n)
     bool ran = false;
     for (int i = 0; i < n && st == ST_OK; i++) {
         st = prompt_load(&row[i], v->d, from + i, v->ip, true);
-        p[i] = (rollout_prompt){.sample = &row[i].s, .prompt = i, .seed = v->o->seed, .prompt_id = (uint64_t)(from + i),
-                                .picture = row[i].picture, .view = row[i].view, .n_image = row[i].n_image};
+        p[i] = (rollout_prompt){.sample = &row[i].s,
+                                .prompt = i,
+                                .seed = v->o->seed,
+                                .prompt_id = (uint64_t)(from + i),
+                                .picture = row[i].picture,
+                                .view = row[i].view,
+                                .n_image = row[i].n_image};
     }
     if (st == ST_OK) {
         rollout_stats stats;
@@ -145,7 +150,8 @@ status eval_run(eval_result *out, engine *e, dataset *d, const chat *c, const im
     json_begin(&v.lines, false);
     v.note = calloc((size_t)((end - first) * v.group) + 1, sizeof *v.note);
     if (keep) v.kept = calloc((size_t)rows + 1, sizeof *v.kept);
-    status st = v.note && (!keep || v.kept) ? ST_OK : FAIL(ST_ENOMEM, "no memory to evaluate %lld rows", (long long)rows);
+    status st =
+        v.note && (!keep || v.kept) ? ST_OK : FAIL(ST_ENOMEM, "no memory to evaluate %lld rows", (long long)rows);
     if (st == ST_OK && keep) st = choose_kept(&v, rows);
     if (st == ST_OK && keep) st = prepare_dir(o->dir);
     progress *bar = o->progress ? progress_start(o->progress, end - first) : NULL;
@@ -227,7 +233,8 @@ status eval_write(const char *path, const eval_result *r, const eval_label *l)
     json_close(&o, '}');
     FILE *f = fopen(path, "w");
     status st = ST_OK;
-    if (!f || fwrite(o.text, 1, o.len, f) != o.len || fputc('\n', f) == EOF) st = FAIL(ST_EIO, "%s: %s", path, strerror(errno));
+    if (!f || fwrite(o.text, 1, o.len, f) != o.len || fputc('\n', f) == EOF)
+        st = FAIL(ST_EIO, "%s: %s", path, strerror(errno));
     if (f && fclose(f) != 0 && st == ST_OK) st = FAIL(ST_EIO, "%s: %s", path, strerror(errno));
     json_end(&o);
     return st;

@@ -8,7 +8,10 @@
 #include <time.h>
 #include <unistd.h>
 
-struct events { FILE *f; char *path; };
+struct events {
+    FILE *f;
+    char *path;
+};
 
 uint32_t crc32c(const void *p, size_t n)
 {
@@ -28,7 +31,10 @@ static uint32_t masked(const void *p, size_t n)
 }
 
 /* A message under construction; tags and texts are cut so that it always fits. */
-typedef struct proto { uint8_t b[512]; size_t n; } proto;
+typedef struct proto {
+    uint8_t b[512];
+    size_t n;
+} proto;
 
 static void put_raw(proto *p, const void *s, size_t n)
 {

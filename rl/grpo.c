@@ -79,7 +79,8 @@ done:
     return st;
 }
 
-static double clip_loss(const algo_opts *o, double logp, double old, double adv, double weight, double *dlogp, loss_stats *s)
+static double clip_loss(const algo_opts *o, double logp, double old, double adv, double weight, double *dlogp,
+                        loss_stats *s)
 {
     double delta = fmin(fmax(logp - old, -20), 20), ratio = exp(delta);
     double lo = 1 - o->clip_low, hi = 1 + o->clip_high;
@@ -98,6 +99,5 @@ static double clip_loss(const algo_opts *o, double logp, double old, double adv,
     return weight * loss;
 }
 
-const algo algos[] = {
-    {"grpo", grpo_advantage, clip_loss, "group-relative advantages, clipped ratio"},
-    {NULL, NULL, NULL, NULL}};
+const algo algos[] = {{"grpo", grpo_advantage, clip_loss, "group-relative advantages, clipped ratio"},
+                      {NULL, NULL, NULL, NULL}};

@@ -11,20 +11,24 @@ struct learner {
     model_acts *acts;
     arena *mem;
     tensor target, logp, lse, entropy, dlogp, dent; /* (R) */
-    tensor dh;  /* (R, C) */
-    tensor ban; /* (V) u8 */
-    float *host_logp, *host_dlogp, *host_dent; /* (R) */
+    tensor dh;                                      /* (R, C) */
+    tensor ban;                                     /* (V) u8 */
+    float *host_logp, *host_dlogp, *host_dent;      /* (R) */
 };
 
-status learner_create(learner **out, model *m, const chat *c, const image_processor *ip, int64_t max_tokens, int64_t max_patches)
+status learner_create(learner **out, model *m, const chat *c, const image_processor *ip, int64_t max_tokens,
+                      int64_t max_patches)
 {
     const model_config *cfg = model_cfg(m);
     learner *l = calloc(1, sizeof *l);
     if (!l) return FAIL(ST_ENOMEM, "no memory for the learner");
     *l = (learner){.m = m, .b = model_backend(m)};
     int merge2 = ip->merge * ip->merge;
-    model_limits lim = {.tok = (int)max_tokens, .seq = (int)(max_tokens / 2 + 1), .patch = (int)max_patches,
-                        .img = (int)(max_patches / merge2), .row = (int)max_tokens};
+    model_limits lim = {.tok = (int)max_tokens,
+                        .seq = (int)(max_tokens / 2 + 1),
+                        .patch = (int)max_patches,
+                        .img = (int)(max_patches / merge2),
+                        .row = (int)max_tokens};
     int64_t rows = lim.row;
     uint8_t *ban = NULL;
     status st;
@@ -72,13 +76,25 @@ size_t learner_bytes(const learner *l) { return model_acts_bytes(l->acts) + aren
 
 learn_sums learn_sums_zero(void) { return (learn_sums){.diff_seq = -1}; }
 
-typedef struct head { tensor logp, lse, entropy, target, dlogp, dent, dh; const tensor *ban; float inv_temp; bool need_entropy; } head;
+typedef struct head {
+    tensor logp, lse, entropy, target, dlogp, dent, dh;
+    const tensor *ban;
+    float inv_temp;
+    bool need_entropy;
+} head;
 
 static head head_rows(learner *l, const learn_job *j, int rows)
 {
-    head h = {tensor_rows(&l->logp, 0, rows), tensor_rows(&l->lse, 0, rows), tensor_rows(&l->entropy, 0, rows),
-              tensor_rows(&l->target, 0, rows), tensor_rows(&l->dlogp, 0, rows), tensor_rows(&l->dent, 0, rows),
-              tensor_rows(&l->dh, 0, rows), NULL, 1, false};
+    head h = {tensor_rows(&l->logp, 0, rows),
+              tensor_rows(&l->lse, 0, rows),
+              tensor_rows(&l->entropy, 0, rows),
+              tensor_rows(&l->target, 0, rows),
+              tensor_rows(&l->dlogp, 0, rows),
+              tensor_rows(&l->dent, 0, rows),
+              tensor_rows(&l->dh, 0, rows),
+              NULL,
+              1,
+              false};
     if (j->algo) {
         h.ban = &l->ban;
         h.inv_temp = (float)(1 / j->temperature);
@@ -93,7 +109,8 @@ static status forward(learner *l, const token_batch *x, head *h, tensor *hidden)
     *hidden = model_forward(l->m, l->acts, x);
     tensor w = model_head(l->m);
     l->b->upload(l->b, &h->target, batch_target(l->pack));
-    l->b->logprob_fwd(l->b, &h->logp, &h->lse, h->need_entropy ? &h->entropy : NULL, hidden, &w, &h->target, h->ban, h->inv_temp);
+    l->b->logprob_fwd(l->b, &h->logp, &h->lse, h->need_entropy ? &h->entropy : NULL, hidden, &w, &h->target, h->ban,
+                      h->inv_temp);
     l->b->download(l->b, l->host_logp, &h->logp);
     return l->b->sync(l->b);
 }

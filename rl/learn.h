@@ -10,7 +10,8 @@
 
 typedef struct learner learner;
 /* Borrows m, c, ip. max_tokens and max_patches bound one micro-batch. */
-status learner_create(learner **out, model *m, const chat *c, const image_processor *ip, int64_t max_tokens, int64_t max_patches);
+status learner_create(learner **out, model *m, const chat *c, const image_processor *ip, int64_t max_tokens,
+                      int64_t max_patches);
 void learner_destroy(learner *l);
 size_t learner_bytes(const learner *l);
 
@@ -22,9 +23,9 @@ typedef struct learn_job {
 } learn_job;
 
 typedef struct learn_sums {
-    loss_stats loss;      /* loss.n = targets */
-    double logp;          /* sum over targets */
-    double max_diff;      /* largest |logp - old|, with check */
+    loss_stats loss;        /* loss.n = targets */
+    double logp;            /* sum over targets */
+    double max_diff;        /* largest |logp - old|, with check */
     int diff_seq, diff_tok; /* the first target that differs: sequence index and its number there; -1: none */
     int64_t tokens, batches;
     double flops;

@@ -17,11 +17,15 @@ struct metrics {
     events *tb;
     json_out line; /* members gathered for the next step */
     int n;
-    struct { char name[64]; double value; } *num;
+    struct {
+        char name[64];
+        double value;
+    } * num;
     int n_num, cap_num;
 };
 
-/* Keeps the lines before the first one of `stage` at resume_step or later; everything after it is from the lost future. */
+/* Keeps the lines before the first one of `stage` at resume_step or later; everything after it is from the lost future.
+ */
 static status drop_future(const char *path, const char *stage, int64_t resume_step)
 {
     FILE *in = fopen(path, "r");
@@ -115,7 +119,8 @@ status metrics_step(metrics *m, const char *stage, int64_t step)
         }
     }
     json_close(&m->line, '}');
-    bool ok = fwrite(m->line.text, 1, m->line.len, m->f) == m->line.len && fputc('\n', m->f) != EOF && fflush(m->f) == 0;
+    bool ok =
+        fwrite(m->line.text, 1, m->line.len, m->f) == m->line.len && fputc('\n', m->f) != EOF && fflush(m->f) == 0;
     int error = errno;
     json_end(&m->line);
     json_begin(&m->line, false);

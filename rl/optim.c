@@ -6,15 +6,18 @@
 
 enum { MAX_LEVELS = 13 }; /* grad_shards <= 4096 */
 
-typedef struct range { int64_t at, n; bool decay; } range;
+typedef struct range {
+    int64_t at, n;
+    bool decay;
+} range;
 
 struct optim {
     model *m;
     comm *world;
     optim_opts o;
     backend *b;
-    int64_t count;  /* P */
-    int64_t slice;  /* elements of one rank's part, a multiple of SUMSQ_BLOCK; the last parts may be short or empty */
+    int64_t count; /* P */
+    int64_t slice; /* elements of one rank's part, a multiple of SUMSQ_BLOCK; the last parts may be short or empty */
     int64_t own_at, own_n; /* this rank's part of [0, P) */
     int64_t t;
     int n_level, done; /* shards finished in this step */
@@ -57,8 +60,10 @@ static status plan_ranges(optim *x)
         range r = x->ranges[i];
         CHECK(r.at == end); /* every parameter is named exactly once */
         end += r.n;
-        if (n > 0 && x->ranges[n - 1].decay == r.decay) x->ranges[n - 1].n += r.n;
-        else x->ranges[n++] = r;
+        if (n > 0 && x->ranges[n - 1].decay == r.decay)
+            x->ranges[n - 1].n += r.n;
+        else
+            x->ranges[n++] = r;
     }
     CHECK(end == x->count);
     x->n_range = n;
@@ -71,7 +76,8 @@ static status check_shape(const optim_opts *o, const model *m, const comm *world
 {
     if (model_params(m).type != DT_F32 || !model_grads(m).data)
         return FAIL(ST_EINVAL, "the optimizer needs fp32 weights with gradients");
-    if (!power_of_two(o->grad_shards)) return FAIL(ST_EINVAL, "grad_shards %lld is no power of two", (long long)o->grad_shards);
+    if (!power_of_two(o->grad_shards))
+        return FAIL(ST_EINVAL, "grad_shards %lld is no power of two", (long long)o->grad_shards);
     if (o->grad_shards % world->size)
         return FAIL(ST_EINVAL, "%d ranks don't divide grad_shards %lld: use a power of two of ranks, or more shards",
                     world->size, (long long)o->grad_shards);
@@ -98,7 +104,8 @@ status optim_create(optim **out, model *m, comm *world, const optim_opts *o)
     arena_add_1d(x->mem, &x->m2, DT_F32, x->slice);
     arena_add_1d(x->mem, &x->square, DT_F64, blocks);
     if (world->size > 1) {
-        arena_add_1d(x->mem, &x->grad, DT_F32, x->slice * world->size); /* one part per rank, summed pairwise in place */
+        arena_add_1d(x->mem, &x->grad, DT_F32,
+                     x->slice * world->size); /* one part per rank, summed pairwise in place */
         size_t bytes = sizeof(float) * (size_t)(x->slice * world->size);
         x->send = calloc(1, bytes);
         x->recv = calloc(1, bytes);
@@ -191,8 +198,12 @@ static status global_norm(optim *x, const tensor *grad, double *norm)
 static void update(optim *x, const tensor *grad, double lr, double scale)
 {
     tensor w = model_params(x->m);
-    adamw_step s = {.lr = (float)lr, .beta1 = (float)x->o.beta1, .beta2 = (float)x->o.beta2, .eps = (float)x->o.eps,
-                    .grad_scale = (float)scale, .t = x->t};
+    adamw_step s = {.lr = (float)lr,
+                    .beta1 = (float)x->o.beta1,
+                    .beta2 = (float)x->o.beta2,
+                    .eps = (float)x->o.eps,
+                    .grad_scale = (float)scale,
+                    .t = x->t};
     for (int i = 0; i < x->n_range; i++) {
         int64_t from = x->ranges[i].at, to = from + x->ranges[i].n;
         if (from < x->own_at) from = x->own_at;

@@ -13,9 +13,9 @@
 typedef struct optim_opts {
     double lr, beta1, beta2, eps, weight_decay, clip_norm; /* clip_norm 0 = off */
     int64_t grad_shards;
-    int schedule;         /* 0 constant, 1 linear, 2 cosine: from lr after the warm-up to min_lr at the end */
+    int schedule; /* 0 constant, 1 linear, 2 cosine: from lr after the warm-up to min_lr at the end */
     int64_t warmup_steps;
-    double min_lr;        /* share of lr at the end, e.g. 0.1 */
+    double min_lr; /* share of lr at the end, e.g. 0.1 */
 } optim_opts;
 /* Sections optim_warmup, optim_sft, optim_rl: the same keys, each stage's own defaults. */
 extern const cfg_field optim_warmup_fields[], optim_sft_fields[], optim_rl_fields[];
@@ -32,7 +32,8 @@ void optim_shards(const optim *x, int *first, int *n);
 /* Call once per owned shard in ascending order when its backward passes are done: takes model_grads and zeroes them. */
 void optim_shard_done(optim *x);
 /* Collective. Finishes the tree over ranks, clips by the global norm, updates this rank's slice, gathers weights.
- * grad_norm (may be NULL) is before clipping. t counts from 1 inside. A non-finite norm is ST_EINVAL, nothing changes. */
+ * grad_norm (may be NULL) is before clipping. t counts from 1 inside. A non-finite norm is ST_EINVAL, nothing changes.
+ */
 status optim_step(optim *x, double lr, double *grad_norm);
 /* Collective. Full moments for a checkpoint, gathered to every rank: m, v f32[P], caller's buffers of P floats. */
 status optim_state(optim *x, float *m, float *v, int64_t *t);

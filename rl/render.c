@@ -130,6 +130,12 @@ int render_targets(const rendered *r)
 
 batch_seq render_sequence(const rendered *r, double weight)
 {
-    return (batch_seq){.n_tok = r->seq.id.n, .id = r->seq.id.v, .mask = r->seq.mask, .n_image = r->seq.n_image,
-                       .run = r->seq.image, .view = r->shown, .weight = weight, .name = r->s.id};
+    return (batch_seq){.n_tok = r->seq.id.n,
+                       .id = r->seq.id.v,
+                       .mask = r->seq.mask,
+                       .n_image = r->seq.n_image,
+                       .run = r->seq.image,
+                       .view = r->shown,
+                       .weight = weight,
+                       .name = r->s.id};
 }

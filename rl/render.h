@@ -16,7 +16,11 @@ typedef struct rendered {
 /* Row `row` of d, all messages. */
 status render_row(rendered *out, dataset *d, int64_t row, const chat *c, const image_processor *ip);
 /* A prompt as the rollout engine takes it: the row, the original pictures before its first answer, and their views. */
-typedef struct prompt_row { sample s; int n_image; image *picture, *view; } prompt_row;
+typedef struct prompt_row {
+    sample s;
+    int n_image;
+    image *picture, *view;
+} prompt_row;
 /* originals false: only the views (no tool will see the pictures). */
 status prompt_load(prompt_row *out, dataset *d, int64_t row, const image_processor *ip, bool originals);
 void prompt_free(prompt_row *p); /* all-zero is legal */

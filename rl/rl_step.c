@@ -1,7 +1,7 @@
 /* One step of reinforcement learning: roll out the prompts, score, turn rewards into advantages, update on minibatches.
  *
- * Prompt p of the step belongs to minibatch p % minibatches, and ranks own contiguous prompts: so every rank learns from
- * exactly what it rolled out, and only numbers travel between ranks. */
+ * Prompt p of the step belongs to minibatch p % minibatches, and ranks own contiguous prompts: so every rank learns
+ * from exactly what it rolled out, and only numbers travel between ranks. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,14 +16,14 @@ typedef struct rl {
     loader *order;
     engine *e;
     int group, n_prompt, n_traj; /* this rank's */
-    prompt_row *row;      /* (n_prompt) */
-    rollout_prompt *ask;  /* (n_prompt) */
-    traj *t;              /* (n_traj) */
-    char (*name)[96];     /* (n_traj) for messages */
-    const image **view;   /* of all trajectories, one after the other */
+    prompt_row *row;             /* (n_prompt) */
+    rollout_prompt *ask;         /* (n_prompt) */
+    traj *t;                     /* (n_traj) */
+    char (*name)[96];            /* (n_traj) for messages */
+    const image **view;          /* of all trajectories, one after the other */
     size_t cap_view;
-    batch_seq *seq;       /* (n_traj) of one minibatch */
-    bool checked;         /* one step of this process has been checked */
+    batch_seq *seq; /* (n_traj) of one minibatch */
+    bool checked;   /* one step of this process has been checked */
 } rl;
 
 static void rl_close(void *state)
@@ -46,7 +46,8 @@ static status rl_open(trainer *t, void **state)
 {
     TRY(trainer_need_learner(t));
     if (t->rollout.max_tokens > t->train.max_tokens)
-        return config_fail(t->cfg, "train", "max_tokens", "%lld is less than rollout.max_tokens %lld: a rollout could not be learned from",
+        return config_fail(t->cfg, "train", "max_tokens",
+                           "%lld is less than rollout.max_tokens %lld: a rollout could not be learned from",
                            (long long)t->train.max_tokens, (long long)t->rollout.max_tokens);
     rl *s = calloc(1, sizeof *s);
     if (!s) return FAIL(ST_ENOMEM, "no memory for rl");
@@ -59,12 +60,16 @@ static status rl_open(trainer *t, void **state)
     s->t = calloc(n, sizeof *s->t);
     s->name = calloc(n, sizeof *s->name);
     s->seq = calloc(n, sizeof *s->seq);
-    status st = s->row && s->ask && s->t && s->name && s->seq ? ST_OK : FAIL(ST_ENOMEM, "no memory for %d trajectories", s->n_traj);
+    status st = s->row && s->ask && s->t && s->name && s->seq
+                    ? ST_OK
+                    : FAIL(ST_ENOMEM, "no memory for %d trajectories", s->n_traj);
     if (st == ST_OK) st = trainer_open_data(t, "rl", t->rl.data, &s->d, &s->order, true);
     rollout_parts parts = {t->p.m, t->p.c, t->p.ip, t->p.boxes};
     if (st == ST_OK) st = engine_create(&s->e, &parts, &t->rollout);
-    if (st != ST_OK) rl_close(s);
-    else *state = s;
+    if (st != ST_OK)
+        rl_close(s);
+    else
+        *state = s;
     return st;
 }
 
@@ -78,8 +83,14 @@ static status load(trainer *t, rl *s, int64_t step)
         if (k < 0 || k >= s->n_prompt || st != ST_OK) continue;
         prompt_row *r = &s->row[k];
         st = prompt_load(r, s->d, row, t->p.ip, t->p.boxes != NULL);
-        s->ask[k] = (rollout_prompt){.sample = &r->s, .prompt = i, .seed = t->p.seed, .step = (uint64_t)step,
-                                     .prompt_id = (uint64_t)row, .picture = r->picture, .view = r->view, .n_image = r->n_image};
+        s->ask[k] = (rollout_prompt){.sample = &r->s,
+                                     .prompt = i,
+                                     .seed = t->p.seed,
+                                     .step = (uint64_t)step,
+                                     .prompt_id = (uint64_t)row,
+                                     .picture = r->picture,
+                                     .view = r->view,
+                                     .n_image = r->n_image};
     }
     return st;
 }
@@ -118,8 +129,10 @@ static bool flat(const traj *t)
     return true;
 }
 
-/* Sequences of minibatch k that pull the weights; the others become empty. idle: those others (for the check) instead. */
-static int make_sequences(const trainer *t, rl *s, const size_t *at, int k, double weight_tokens, double weight_responses, bool idle)
+/* Sequences of minibatch k that pull the weights; the others become empty. idle: those others (for the check) instead.
+ */
+static int make_sequences(const trainer *t, rl *s, const size_t *at, int k, double weight_tokens,
+                          double weight_responses, bool idle)
 {
     int n = 0;
     for (int i = 0; i < s->n_traj; i++) {
@@ -129,14 +142,25 @@ static int make_sequences(const trainer *t, rl *s, const size_t *at, int k, doub
         batch_seq *q = &s->seq[n++];
         *q = (batch_seq){.name = s->name[i]};
         if (pulls == idle || x->n_tok == 0) continue;
-        *q = (batch_seq){.n_tok = x->n_tok, .id = x->id, .mask = x->mask, .old_logp = x->logp, .adv = x->adv,
-                         .n_image = x->n_image, .run = x->run, .view = s->view + at[i], .name = s->name[i]};
+        *q = (batch_seq){.n_tok = x->n_tok,
+                         .id = x->id,
+                         .mask = x->mask,
+                         .old_logp = x->logp,
+                         .adv = x->adv,
+                         .n_image = x->n_image,
+                         .run = x->run,
+                         .view = s->view + at[i],
+                         .name = s->name[i]};
         q->weight = algo_weight(&t->algo, (int64_t)weight_tokens, (int64_t)weight_responses, algo_targets(x));
     }
     return n;
 }
 
-typedef struct update_sums { learn_sums learn; double norm, max_diff; int64_t updates; } update_sums;
+typedef struct update_sums {
+    learn_sums learn;
+    double norm, max_diff;
+    int64_t updates;
+} update_sums;
 
 static void add_update(update_sums *u, const learn_sums *l, double norm)
 {
@@ -186,7 +210,10 @@ static status learn(trainer *t, rl *s, double lr, update_sums *u)
     if (st == ST_OK && check) st = check_rest(t, s, at, n_mini, u);
     for (int e = 0; e < t->rl.epochs; e++)
         for (int k = 0; k < n_mb && st == ST_OK; k++) {
-            learn_job j = {.algo = &t->algo, .temperature = t->rollout.temperature, .backward = true, .check = check && e == 0 && k == 0};
+            learn_job j = {.algo = &t->algo,
+                           .temperature = t->rollout.temperature,
+                           .backward = true,
+                           .check = check && e == 0 && k == 0};
             learn_sums sums;
             double norm = 0;
             make_sequences(t, s, at, k, (double)count[2 * k], (double)count[2 * k + 1], false);
@@ -322,9 +349,11 @@ static status step_inside(trainer *t, rl *s, int64_t step, double lr)
         metrics_num(t->out, "idle_s", stats.idle_s);
         t->sums = u.learn;
         t->sums.tokens += n[0];
-        t->sums.flops += 2.0 * (double)model_param_count(t->p.m) * (double)(n[0] + n[1]); /* generation: the weights once per token */
+        t->sums.flops += 2.0 * (double)model_param_count(t->p.m) *
+                         (double)(n[0] + n[1]); /* generation: the weights once per token */
         snprintf(t->line, sizeof t->line, "reward %.3f  acc %.3f  tool %.2f  fail %.2f  calls %.2f  |g| %.2f", reward,
-                 rows->all.accuracy, rows->all.tool_rate, rows->all.code_fail_rate, rows->all.mean_calls, u.norm / (double)u.updates);
+                 rows->all.accuracy, rows->all.tool_rate, rows->all.code_fail_rate, rows->all.mean_calls,
+                 u.norm / (double)u.updates);
     }
     free(rows);
     return st;

@@ -1,12 +1,18 @@
-/* Supervised fine-tuning: whole conversations packed, loss on what the policy writes, normalised by the global number of
- * target tokens. */
+/* Supervised fine-tuning: whole conversations packed, loss on what the policy writes, normalised by the global number
+ * of target tokens. */
 #include <stdlib.h>
 #include <stdio.h>
 
 #include "rl/render.h"
 #include "rl/stage.h"
 
-typedef struct sft { dataset *d; loader *order; rendered *row; batch_seq *seq; int64_t count; } sft;
+typedef struct sft {
+    dataset *d;
+    loader *order;
+    rendered *row;
+    batch_seq *seq;
+    int64_t count;
+} sft;
 
 static void sft_close(void *state)
 {
@@ -30,8 +36,10 @@ static status sft_open(trainer *t, void **state)
     s->row = calloc((size_t)s->count + 1, sizeof *s->row);
     s->seq = calloc((size_t)s->count + 1, sizeof *s->seq);
     if (st == ST_OK && (!s->row || !s->seq)) st = FAIL(ST_ENOMEM, "no memory for sft");
-    if (st != ST_OK) sft_close(s);
-    else *state = s;
+    if (st != ST_OK)
+        sft_close(s);
+    else
+        *state = s;
     return st;
 }
 
@@ -58,7 +66,8 @@ static status sft_step(trainer *t, void *state, int64_t step, double lr)
     int64_t targets;
     status st = comm_agree(t->p.world, load(t, s, &targets));
     if (st == ST_OK) st = trainer_sum(t, &targets, 1);
-    if (st == ST_OK && targets == 0) st = FAIL(ST_EINVAL, "sft.data: a whole batch without a target token (no assistant turns?)");
+    if (st == ST_OK && targets == 0)
+        st = FAIL(ST_EINVAL, "sft.data: a whole batch without a target token (no assistant turns?)");
     if (st == ST_OK) {
         for (int64_t i = 0; i < s->count; i++) s->seq[i] = render_sequence(&s->row[i], 1.0 / (double)targets);
         spans_add(&t->phases, PHASE_DATA, now);

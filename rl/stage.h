@@ -1,4 +1,5 @@
-/* Private to the trainer and its stages: the options of every section rl owns, the trainer itself, and what a stage is. */
+/* Private to the trainer and its stages: the options of every section rl owns, the trainer itself, and what a stage is.
+ */
 #ifndef RL_STAGE_H
 #define RL_STAGE_H
 
@@ -13,12 +14,28 @@ typedef struct train_opts {
     char *arm;
     int64_t checkpoint_every, keep, max_tokens, max_patches, log_every;
 } train_opts;
-typedef struct warmup_opts { char *data; int64_t steps, batch; double scale; } warmup_opts;
-typedef struct sft_opts { char *data; int64_t steps, batch; } sft_opts;
-typedef struct rl_opts { char *data; int64_t steps, prompts, minibatches, epochs; } rl_opts;
-typedef struct evaluate_opts { char *data; int64_t every, limit, keep, batch; double temperature; } evaluate_opts;
+typedef struct warmup_opts {
+    char *data;
+    int64_t steps, batch;
+    double scale;
+} warmup_opts;
+typedef struct sft_opts {
+    char *data;
+    int64_t steps, batch;
+} sft_opts;
+typedef struct rl_opts {
+    char *data;
+    int64_t steps, prompts, minibatches, epochs;
+} rl_opts;
+typedef struct evaluate_opts {
+    char *data;
+    int64_t every, limit, keep, batch;
+    double temperature;
+} evaluate_opts;
 typedef enum check_when { CHECK_OFF, CHECK_FIRST, CHECK_EVERY } check_when;
-typedef struct check_opts { int logp; } check_opts;
+typedef struct check_opts {
+    int logp;
+} check_opts;
 extern const cfg_field train_fields[], warmup_fields[], sft_fields[], rl_fields[], eval_fields[], check_fields[];
 
 typedef struct stage_def stage_def;
@@ -39,11 +56,10 @@ struct trainer {
     learner *learn; /* NULL until a stage needs it */
     optim *x;       /* of the running stage */
     metrics *out;
-    spans phases;   /* of the running step */
+    spans phases;       /* of the running step */
     double peak_gflops; /* the backend's measured matmul rate */
-    char line[256]; /* what the running stage says about its last step */
-    learn_sums sums; /* of the last step, all ranks */
-    bool stopping;
+    char line[256];     /* what the running stage says about its last step */
+    learn_sums sums;    /* of the last step, all ranks */
 };
 
 /* One step does everything collective itself; metrics go to t->out, the console text to t->line. */
@@ -59,8 +75,9 @@ struct stage_def {
 };
 extern const stage_def stage_warmup, stage_sft, stage_rl;
 
-/* Forward and backward over this rank's shards, then one update. seq: this rank's part of n sequences that all ranks hold
- * together (trainer_part). j->check refuses the update when a log-prob differs. *sums: of all ranks. Collective. */
+/* Forward and backward over this rank's shards, then one update. seq: this rank's part of n sequences that all ranks
+ * hold together (trainer_part). j->check refuses the update when a log-prob differs. *sums: of all ranks. Collective.
+ */
 status trainer_update(trainer *t, const learn_job *j, const batch_seq *seq, int64_t n, double lr, learn_sums *sums,
                       double *grad_norm);
 /* This rank's sequences of n: [*first, *first + *count). */

@@ -33,7 +33,10 @@ status tally_gather(const tally_note *mine, int64_t n, comm *world, tally_note *
     return ST_OK;
 }
 
-typedef struct counter { int64_t n, tool, calls, fails, tokens; double acc, acc_tool, acc_direct; } counter;
+typedef struct counter {
+    int64_t n, tool, calls, fails, tokens;
+    double acc, acc_tool, acc_direct;
+} counter;
 
 static void count(counter *c, const tally_note *t)
 {
@@ -42,8 +45,10 @@ static void count(counter *c, const tally_note *t)
     c->calls += t->calls;
     c->fails += t->fails;
     c->tokens += t->tokens;
-    if (t->calls > 0) c->tool++, c->acc_tool += t->acc;
-    else c->acc_direct += t->acc;
+    if (t->calls > 0)
+        c->tool++, c->acc_tool += t->acc;
+    else
+        c->acc_direct += t->acc;
 }
 
 static double share(double a, double b) { return b > 0 ? a / b : NAN; }
@@ -64,9 +69,13 @@ static void wilson(double p, double n, double *low, double *high)
 static eval_row make_row(const char *category, const counter *c)
 {
     double n = (double)c->n;
-    eval_row r = {.n = c->n, .accuracy = share(c->acc, n), .tool_rate = share((double)c->tool, n),
-                  .mean_calls = share((double)c->calls, n), .code_fail_rate = share((double)c->fails, (double)c->calls),
-                  .acc_tool = share(c->acc_tool, (double)c->tool), .acc_direct = share(c->acc_direct, (double)(c->n - c->tool)),
+    eval_row r = {.n = c->n,
+                  .accuracy = share(c->acc, n),
+                  .tool_rate = share((double)c->tool, n),
+                  .mean_calls = share((double)c->calls, n),
+                  .code_fail_rate = share((double)c->fails, (double)c->calls),
+                  .acc_tool = share(c->acc_tool, (double)c->tool),
+                  .acc_direct = share(c->acc_direct, (double)(c->n - c->tool)),
                   .mean_tokens = share((double)c->tokens, n)};
     snprintf(r.category, sizeof r.category, "%s", category);
     wilson(r.accuracy, n, &r.low, &r.high);
@@ -91,7 +100,8 @@ status tally_rows(eval_result *out, const tally_note *note, int64_t n)
         }
         int k = 0;
         while (k < used && strcmp(name[k], note[i].category) != 0) k++;
-        if (k == EVAL_MAX_CATEGORIES) return FAIL(ST_EINVAL, "more than %d categories in one evaluation", EVAL_MAX_CATEGORIES);
+        if (k == EVAL_MAX_CATEGORIES)
+            return FAIL(ST_EINVAL, "more than %d categories in one evaluation", EVAL_MAX_CATEGORIES);
         if (k == used) snprintf(name[used++], sizeof *name, "%s", note[i].category);
         count(&each[k], &note[i]);
         count(&all, &note[i]);

@@ -27,9 +27,11 @@ static status check_stages(const trainer *t)
     if (t->train.stages.n == 0) return config_fail(t->cfg, "train", "stages", "names no stage (warmup, sft, rl)");
     for (int i = 0; i < t->train.stages.n; i++) {
         const char *name = t->train.stages.v[i];
-        if (!find_stage(name)) return config_fail(t->cfg, "train", "stages", "unknown stage '%s' (warmup, sft, rl)", name);
+        if (!find_stage(name))
+            return config_fail(t->cfg, "train", "stages", "unknown stage '%s' (warmup, sft, rl)", name);
         for (int k = 0; k < i; k++)
-            if (strcmp(t->train.stages.v[k], name) == 0) return config_fail(t->cfg, "train", "stages", "stage '%s' twice", name);
+            if (strcmp(t->train.stages.v[k], name) == 0)
+                return config_fail(t->cfg, "train", "stages", "stage '%s' twice", name);
     }
     return ST_OK;
 }
@@ -46,12 +48,15 @@ static status check_rl(const trainer *t)
     if (!has_stage(t, "rl")) return ST_OK;
     int64_t unit = t->rl.minibatches * t->p.world->size;
     if (t->rl.prompts % unit)
-        return config_fail(t->cfg, "rl", "prompts", "%lld prompts can't be split over %d ranks and %lld minibatches; use a multiple of %lld",
+        return config_fail(t->cfg, "rl", "prompts",
+                           "%lld prompts can't be split over %d ranks and %lld minibatches; use a multiple of %lld",
                            (long long)t->rl.prompts, t->p.world->size, (long long)t->rl.minibatches, (long long)unit);
     if (t->rollout.temperature <= 0)
-        return config_fail(t->cfg, "rollout", "temperature", "rl needs a temperature above 0: greedy rollouts of a group are all the same");
+        return config_fail(t->cfg, "rollout", "temperature",
+                           "rl needs a temperature above 0: greedy rollouts of a group are all the same");
     if (t->rollout.force || t->rollout.shuffle_tools)
-        return config_fail(t->cfg, "rollout", t->rollout.force ? "force" : "shuffle_tools", "is for evaluation only, not for rl");
+        return config_fail(t->cfg, "rollout", t->rollout.force ? "force" : "shuffle_tools",
+                           "is for evaluation only, not for rl");
     return ST_OK;
 }
 
@@ -61,18 +66,31 @@ status trainer_create(trainer **out, comm *world, config *c)
     if (!t) return FAIL(ST_ENOMEM, "no memory for the trainer");
     t->p.world = world;
     t->cfg = c;
-    struct { const char *section; const cfg_field *fields; void *dst; } bind[] = {
-        {"train", train_fields, &t->train}, {"warmup", warmup_fields, &t->warmup}, {"sft", sft_fields, &t->sft},
-        {"rl", rl_fields, &t->rl}, {"rl", algo_fields, &t->algo}, {"optim_warmup", optim_warmup_fields, &t->optim_warmup},
-        {"optim_sft", optim_sft_fields, &t->optim_sft}, {"optim_rl", optim_rl_fields, &t->optim_rl},
-        {"rollout", rollout_fields, &t->rollout}, {"reward", reward_fields, &t->reward}, {"eval", eval_fields, &t->eval},
-        {"check", check_fields, &t->check}};
+    struct {
+        const char *section;
+        const cfg_field *fields;
+        void *dst;
+    } bind[] = {{"train", train_fields, &t->train},
+                {"warmup", warmup_fields, &t->warmup},
+                {"sft", sft_fields, &t->sft},
+                {"rl", rl_fields, &t->rl},
+                {"rl", algo_fields, &t->algo},
+                {"optim_warmup", optim_warmup_fields, &t->optim_warmup},
+                {"optim_sft", optim_sft_fields, &t->optim_sft},
+                {"optim_rl", optim_rl_fields, &t->optim_rl},
+                {"rollout", rollout_fields, &t->rollout},
+                {"reward", reward_fields, &t->reward},
+                {"eval", eval_fields, &t->eval},
+                {"check", check_fields, &t->check}};
     status st = ST_OK;
-    for (size_t i = 0; i < sizeof bind / sizeof *bind && st == ST_OK; i++) st = config_bind(c, bind[i].section, bind[i].fields, bind[i].dst);
+    for (size_t i = 0; i < sizeof bind / sizeof *bind && st == ST_OK; i++)
+        st = config_bind(c, bind[i].section, bind[i].fields, bind[i].dst);
     if (st == ST_OK) st = check_stages(t);
     if (st == ST_OK) st = check_rl(t);
-    if (st != ST_OK) trainer_destroy(t);
-    else *out = t;
+    if (st != ST_OK)
+        trainer_destroy(t);
+    else
+        *out = t;
     return st;
 }
 
@@ -92,7 +110,11 @@ void trainer_destroy(trainer *t)
 }
 
 /* Where a run stands: `step` steps of stage number `stage` are done. */
-typedef struct position { int stage; int64_t step, total; loader_state data; } position;
+typedef struct position {
+    int stage;
+    int64_t step, total;
+    loader_state data;
+} position;
 
 static char *state_text(const trainer *t, const position *at)
 {
@@ -137,9 +159,11 @@ static status read_state(const trainer *t, const char *path, position *at)
     TRY_OR(json_need_int(s, "seed", INT64_MIN, INT64_MAX, &seed), done);
     at->stage = (int)index;
     if (index >= t->train.stages.n || strcmp(t->train.stages.v[index], stage) != 0)
-        st = FAIL(ST_EINVAL, "%s was written in stage %lld '%s', which train.stages doesn't have there", path, (long long)index, stage);
+        st = FAIL(ST_EINVAL, "%s was written in stage %lld '%s', which train.stages doesn't have there", path,
+                  (long long)index, stage);
     else if ((uint64_t)seed != t->p.seed)
-        st = FAIL(ST_EINVAL, "%s was written with run.seed %lld, not %lld", path, (long long)seed, (long long)t->p.seed);
+        st =
+            FAIL(ST_EINVAL, "%s was written with run.seed %lld, not %lld", path, (long long)seed, (long long)t->p.seed);
 done:
     json_free(root);
     return st;
@@ -183,8 +207,8 @@ static void print_line(const trainer *t, const char *stage, int64_t step, int64_
 {
     char speed[96] = "";
     if (t->sums.tokens > 0)
-        snprintf(speed, sizeof speed, "  %.0f tok/s  %.1f GF/s (%.0f %%)", (double)t->sums.tokens / wall, t->sums.flops / wall * 1e-9,
-                 100e-9 * t->sums.flops / wall / (t->peak_gflops * t->p.world->size));
+        snprintf(speed, sizeof speed, "  %.0f tok/s  %.1f GF/s (%.0f %%)", (double)t->sums.tokens / wall,
+                 t->sums.flops / wall * 1e-9, 100e-9 * t->sums.flops / wall / (t->peak_gflops * t->p.world->size));
     log_info("%s %lld/%lld  %s  lr %.2e%s  %.2f s", stage, (long long)step, (long long)steps, t->line, lr, speed, wall);
 }
 
@@ -204,8 +228,10 @@ static status run_steps(trainer *t, const stage_def *s, void *state, position *a
         at->data = loader_tell(s->cursor(state));
         progress_set(bar, at->step, t->line);
         bool last = at->step == steps;
-        if (last || s == &stage_rl || at->step % t->train.log_every == 0) print_line(t, s->name, at->step, steps, wall, lr);
-        if (s->evaluated && t->eval.every && at->step % t->eval.every == 0 && !last) TRY(trainer_evaluate(t, s->name, at->step));
+        if (last || s == &stage_rl || at->step % t->train.log_every == 0)
+            print_line(t, s->name, at->step, steps, wall, lr);
+        if (s->evaluated && t->eval.every && at->step % t->eval.every == 0 && !last)
+            TRY(trainer_evaluate(t, s->name, at->step));
         if (t->train.checkpoint_every && at->step % t->train.checkpoint_every == 0 && !last) TRY(save(t, at));
     }
     return ST_OK;
@@ -224,7 +250,8 @@ static status run_stage(trainer *t, position *at, const char *restore)
         TRY_OR(checkpoint_load(restore, t->p.m, t->x, t->p.world), done);
         TRY_OR(loader_seek(s->cursor(state), at->data), done);
     }
-    if (!t->out && fresh) TRY_OR(comm_agree(t->p.world, metrics_open(&t->out, t->p.run_dir, t->p.world->rank, s->name, at->step)), done);
+    if (!t->out && fresh)
+        TRY_OR(comm_agree(t->p.world, metrics_open(&t->out, t->p.run_dir, t->p.world->rank, s->name, at->step)), done);
     bar = progress_start(s->name, s->steps(t));
     st = run_steps(t, s, state, at, bar);
     progress_end(bar);
@@ -243,8 +270,10 @@ static status export_model(trainer *t)
     CHECK(asprintf(&dir, "%s/export", t->p.run_dir) >= 0);
     status st = ST_OK;
     if (t->p.world->rank == 0) {
-        if (mkdir(dir, 0777) != 0 && errno != EEXIST) st = FAIL(ST_EIO, "%s: %s", dir, strerror(errno));
-        else st = hf_export(t->p.m, t->p.side_dir, dir, "f32");
+        if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+            st = FAIL(ST_EIO, "%s: %s", dir, strerror(errno));
+        else
+            st = hf_export(t->p.m, t->p.side_dir, dir, "f32");
     }
     st = comm_agree(t->p.world, st);
     if (st == ST_OK) log_info("model written to %s", dir);
@@ -287,7 +316,8 @@ static status find_start(trainer *t, bool resume, position *at, char **restore)
     *restore = NULL;
     if (t->p.world->rank == 0) st = checkpoint_find(dir, restore);
     if (st == ST_OK && *restore && !resume)
-        st = FAIL(ST_EINVAL, "%s already holds checkpoints: go on with --resume, or choose another run.dir", t->p.run_dir);
+        st = FAIL(ST_EINVAL, "%s already holds checkpoints: go on with --resume, or choose another run.dir",
+                  t->p.run_dir);
     free(dir);
     st = comm_agree(t->p.world, st);
     char path[4096] = "";
@@ -309,7 +339,8 @@ status trainer_run(trainer *t, const trainer_parts *p, bool resume)
     char *restore = NULL;
     status st = find_start(t, resume, &at, &restore);
     if (st == ST_OK) st = measure_peak(t);
-    if (st == ST_OK && restore) log_info("resuming from %s: stage %s, step %lld", restore, t->train.stages.v[at.stage], (long long)at.step);
+    if (st == ST_OK && restore)
+        log_info("resuming from %s: stage %s, step %lld", restore, t->train.stages.v[at.stage], (long long)at.step);
     for (; st == ST_OK && at.stage < t->train.stages.n; at.stage++) {
         st = run_stage(t, &at, restore);
         free(restore);

@@ -23,11 +23,12 @@ typedef struct trainer_parts {
 } trainer_parts;
 
 typedef struct trainer trainer;
-/* Binds the sections train, warmup, sft, rl, optim_*, rollout, reward, eval, check; the caller then runs config_finish and
- * only then opens what trainer_parts holds. Borrows c. */
+/* Binds the sections train, warmup, sft, rl, optim_*, rollout, reward, eval, check; the caller then runs config_finish
+ * and only then opens what trainer_parts holds. Borrows c. */
 status trainer_create(trainer **out, comm *world, config *c);
 bool trainer_needs_boxes(const trainer *t);
-/* Runs all stages from the newest checkpoint when resume, else from the start. Borrows the parts' contents. Collective. */
+/* Runs all stages from the newest checkpoint when resume, else from the start. Borrows the parts' contents. Collective.
+ */
 status trainer_run(trainer *t, const trainer_parts *p, bool resume);
 void trainer_destroy(trainer *t);
 

@@ -42,8 +42,12 @@ static status measure(trainer *t, eval_result *r, const char *dir)
     if (st == ST_OK) st = engine_create(&e, &p, &o);
     st = comm_agree(t->p.world, st);
     /* A seed of its own: training must not sample what evaluation samples. */
-    eval_opts eo = {.limit = t->eval.limit, .keep = t->eval.keep, .batch = t->eval.batch, .seed = t->p.seed ^ 0x6576616cu,
-                    .dir = dir, .progress = "evaluation"};
+    eval_opts eo = {.limit = t->eval.limit,
+                    .keep = t->eval.keep,
+                    .batch = t->eval.batch,
+                    .seed = t->p.seed ^ 0x6576616cu,
+                    .dir = dir,
+                    .progress = "evaluation"};
     if (st == ST_OK) st = eval_run(r, e, d, t->p.c, t->p.ip, &t->reward, t->p.world, &eo);
     engine_destroy(e);
     dataset_close(d);

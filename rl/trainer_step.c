@@ -54,10 +54,11 @@ static status pass(trainer *t, const learn_job *j, const batch_seq *seq, int64_t
         TRY(learner_run(t->learn, j, seq + (from - base), (int)(to - from), p, &t->phases));
         if (p->diff_seq >= 0) {
             const batch_seq *bad = &seq[from - base + p->diff_seq];
-            return FAIL(ST_EINVAL,
-                        "log-prob check: %s, target %d: the rollout's log-prob differs from the trainer's by %.3g; they must "
-                        "be equal bit for bit (check.logp)",
-                        bad->name ? bad->name : "a sequence", p->diff_tok, p->max_diff);
+            return FAIL(
+                ST_EINVAL,
+                "log-prob check: %s, target %d: the rollout's log-prob differs from the trainer's by %.3g; they must "
+                "be equal bit for bit (check.logp)",
+                bad->name ? bad->name : "a sequence", p->diff_tok, p->max_diff);
         }
         if (j->backward) optim_shard_done(t->x);
     }
@@ -94,7 +95,9 @@ status trainer_need_learner(trainer *t)
 
 status trainer_open_data(trainer *t, const char *section, const char *path, dataset **d, loader **l, bool shuffle)
 {
-    if (!path || !*path) return config_fail(t->cfg, section, "data", "the stage %s needs data: a .jsonl file, a .h5 shard or a directory of shards", section);
+    if (!path || !*path)
+        return config_fail(t->cfg, section, "data",
+                           "the stage %s needs data: a .jsonl file, a .h5 shard or a directory of shards", section);
     TRY(dataset_open(d, path));
     if (dataset_count(*d) == 0) {
         dataset_close(*d);

@@ -13,9 +13,16 @@
 
 enum { MAX_ATTRIBUTES = 16, MAX_WORDS = 512 };
 
-typedef struct word { int attribute; char *text; int32_t id; } word;
+typedef struct word {
+    int attribute;
+    char *text;
+    int32_t id;
+} word;
 
-typedef struct picture { image view; int label[MAX_ATTRIBUTES]; } picture; /* word index of each attribute, -1: none */
+typedef struct picture {
+    image view;
+    int label[MAX_ATTRIBUTES];
+} picture; /* word index of each attribute, -1: none */
 
 typedef struct warmup {
     dataset *d;
@@ -31,8 +38,9 @@ typedef struct warmup {
     int max_patch, max_img, patch_dim;
     model_acts *acts;
     arena *mem;
-    tensor unit, pooled, rstd, cosine, dcosine, dpooled, picked, dpicked, d_vis; /* [S,C] unless said: unit [C], rstd [S] */
-    tensor words, words_rstd, words_unit, dwords, dwords_unit, word_id;          /* [W,C], word_id [W] */
+    tensor unit, pooled, rstd, cosine, dcosine, dpooled, picked, dpicked,
+        d_vis;                                                          /* [S,C] unless said: unit [C], rstd [S] */
+    tensor words, words_rstd, words_unit, dwords, dwords_unit, word_id; /* [W,C], word_id [W] */
     tensor ban[MAX_ATTRIBUTES], t_index, t_target, t_logp, t_lse, t_dlogp, t_cu;
 } warmup;
 
@@ -54,18 +62,21 @@ static status learn_words(warmup *w, const sample *s)
 {
     const json *l = json_get(s->row, "x_labels");
     if (json_kind(l) != JSON_OBJECT)
-        return FAIL(ST_EINVAL, "sample %s has no x_labels object; warmup.data needs attribute words of each picture", s->id);
+        return FAIL(ST_EINVAL, "sample %s has no x_labels object; warmup.data needs attribute words of each picture",
+                    s->id);
     for (int64_t i = 0; i < json_len(l); i++) {
         const char *name = json_key_at(l, i), *text = json_str(json_at(l, i));
         if (!text) return FAIL(ST_EINVAL, "sample %s: x_labels.%s is no string", s->id, name);
         int a = find_attribute(w, name);
         if (a < 0) {
-            if (w->n_attribute == MAX_ATTRIBUTES) return FAIL(ST_EINVAL, "sample %s: more than %d attributes in x_labels", s->id, MAX_ATTRIBUTES);
+            if (w->n_attribute == MAX_ATTRIBUTES)
+                return FAIL(ST_EINVAL, "sample %s: more than %d attributes in x_labels", s->id, MAX_ATTRIBUTES);
             a = w->n_attribute++;
             w->attribute[a] = strdup(name);
         }
         if (find_word(w, a, text) >= 0) continue;
-        if (w->n_word == MAX_WORDS) return FAIL(ST_EINVAL, "sample %s: more than %d words in x_labels", s->id, MAX_WORDS);
+        if (w->n_word == MAX_WORDS)
+            return FAIL(ST_EINVAL, "sample %s: more than %d words in x_labels", s->id, MAX_WORDS);
         w->word[w->n_word++] = (word){a, strdup(text), -1};
     }
     return ST_OK;
@@ -99,8 +110,8 @@ static status word_token(warmup *w, const tokenizer *tok, word *x, int pass)
     ids_free(&lead);
     ids_free(&bare);
     if (st == ST_OK && pass == 1 && x->id < 0)
-        st = FAIL(ST_EINVAL, "the label word '%s' has no token of its own within %s; use a tokenizer with more merges", x->text,
-                  w->attribute[x->attribute]);
+        st = FAIL(ST_EINVAL, "the label word '%s' has no token of its own within %s; use a tokenizer with more merges",
+                  x->text, w->attribute[x->attribute]);
     return st;
 }
 
@@ -110,8 +121,9 @@ static status collect_words(warmup *w, const chat *c)
     for (int64_t i = 0; i < dataset_count(w->d); i++) {
         sample s;
         TRY(dataset_sample(w->d, i, &s));
-        status st = s.n_image != 1 ? FAIL(ST_EINVAL, "sample %s has %d pictures; warmup.data needs one each", s.id, s.n_image)
-                                   : learn_words(w, &s);
+        status st = s.n_image != 1
+                        ? FAIL(ST_EINVAL, "sample %s has %d pictures; warmup.data needs one each", s.id, s.n_image)
+                        : learn_words(w, &s);
         sample_free(&s);
         TRY(st);
     }
@@ -220,7 +232,9 @@ static status load_picture(warmup *w, const trainer *t, int64_t row, picture *p)
     return st;
 }
 
-typedef struct warmup_sums { double loss, sure, labels; } warmup_sums; /* sure: labels with probability over 1/2 */
+typedef struct warmup_sums {
+    double loss, sure, labels;
+} warmup_sums; /* sure: labels with probability over 1/2 */
 
 /* Cross-entropy of one attribute over the micro-batch's pictures that carry it; adds to dcosine and dwords_unit. */
 static status attribute_loss(warmup *w, trainer *t, const picture *pic, int n, int a, warmup_sums *sum)
@@ -237,7 +251,8 @@ static status attribute_loss(warmup *w, trainer *t, const picture *pic, int n, i
     if (rows == 0) return ST_OK;
     tensor index = tensor_rows(&w->t_index, 0, rows), target = tensor_rows(&w->t_target, 0, rows);
     tensor logp = tensor_rows(&w->t_logp, 0, rows), lse = tensor_rows(&w->t_lse, 0, rows);
-    tensor dlogp = tensor_rows(&w->t_dlogp, 0, rows), x = tensor_rows(&w->picked, 0, rows), dx = tensor_rows(&w->dpicked, 0, rows);
+    tensor dlogp = tensor_rows(&w->t_dlogp, 0, rows), x = tensor_rows(&w->picked, 0, rows),
+           dx = tensor_rows(&w->dpicked, 0, rows);
     tensor all = tensor_rows(&w->cosine, 0, n), dall = tensor_rows(&w->dcosine, 0, n);
     b->upload(b, &index, w->index);
     b->upload(b, &target, w->target);
@@ -270,8 +285,10 @@ static status micro_batch(warmup *w, trainer *t, const picture *pic, int n, warm
     }
     token_batch x = {.n_img = n, .grid = w->grid, .patches = w->patches};
     tensor vis = model_vision_forward(t->p.m, w->acts, &x);
-    tensor cu = tensor_rows(&w->t_cu, 0, n + 1), pooled = tensor_rows(&w->pooled, 0, n), rstd = tensor_rows(&w->rstd, 0, n);
-    tensor cosine = tensor_rows(&w->cosine, 0, n), dcosine = tensor_rows(&w->dcosine, 0, n), dpooled = tensor_rows(&w->dpooled, 0, n);
+    tensor cu = tensor_rows(&w->t_cu, 0, n + 1), pooled = tensor_rows(&w->pooled, 0, n),
+           rstd = tensor_rows(&w->rstd, 0, n);
+    tensor cosine = tensor_rows(&w->cosine, 0, n), dcosine = tensor_rows(&w->dcosine, 0, n),
+           dpooled = tensor_rows(&w->dpooled, 0, n);
     tensor d_vis = tensor_rows(&w->d_vis, 0, w->cu[n]);
     tensor emb = model_embedding(t->p.m), demb = model_embedding_grad(t->p.m);
     b->upload(b, &cu, w->cu);
@@ -296,7 +313,9 @@ static status shard(warmup *w, trainer *t, const picture *pic, int64_t n, warmup
         int64_t k = at, patches = 0;
         for (; k < n; k++) {
             int64_t p = (int64_t)(pic[k].view.w / t->p.ip->patch) * (pic[k].view.h / t->p.ip->patch);
-            if (p > w->max_patch) return FAIL(ST_EINVAL, "a picture has %lld patches, more than train.max_patches %d", (long long)p, w->max_patch);
+            if (p > w->max_patch)
+                return FAIL(ST_EINVAL, "a picture has %lld patches, more than train.max_patches %d", (long long)p,
+                            w->max_patch);
             if (patches + p > w->max_patch || k - at >= w->max_img) break;
             patches += p;
         }
@@ -368,4 +387,5 @@ static status warmup_step(trainer *t, void *state, int64_t step, double lr)
 static loader *warmup_cursor(void *state) { return ((warmup *)state)->order; }
 static int64_t warmup_steps(const trainer *t) { return t->warmup.steps; }
 static const optim_opts *warmup_optim(const trainer *t) { return &t->optim_warmup; }
-const stage_def stage_warmup = {"warmup", warmup_steps, warmup_optim, false, warmup_open, warmup_step, warmup_cursor, warmup_close};
+const stage_def stage_warmup = {"warmup",    warmup_steps, warmup_optim,  false,
+                                warmup_open, warmup_step,  warmup_cursor, warmup_close};

@@ -80,15 +80,28 @@ static void test_flat_groups_are_exactly_zero(void **state)
 /* ---- trajectories ---- */
 
 enum { TOK = 10 };
-typedef struct made { traj t; uint8_t mask[TOK]; int16_t turn_of[TOK]; traj_turn turn[3]; sample s; } made;
+typedef struct made {
+    traj t;
+    uint8_t mask[TOK];
+    int16_t turn_of[TOK];
+    traj_turn turn[3];
+    sample s;
+} made;
 
-/* prompt 0..1, turn 0 (tokens 2..3), tool 4..5, turn 1 (tokens 6..7), end 8..9; calls: how many turns call, fail: bits. */
+/* prompt 0..1, turn 0 (tokens 2..3), tool 4..5, turn 1 (tokens 6..7), end 8..9; calls: how many turns call, fail: bits.
+ */
 static void make(made *m, int64_t prompt, float reward, int calls, unsigned fail)
 {
     memset(m, 0, sizeof *m);
     m->s.id = (char *)"x";
-    m->t = (traj){.sample = &m->s, .prompt = prompt, .n_tok = TOK, .mask = m->mask, .turn_of = m->turn_of, .n_turn = 2,
-                  .turns = m->turn, .reward = reward};
+    m->t = (traj){.sample = &m->s,
+                  .prompt = prompt,
+                  .n_tok = TOK,
+                  .mask = m->mask,
+                  .turn_of = m->turn_of,
+                  .n_turn = 2,
+                  .turns = m->turn,
+                  .reward = reward};
     for (int i = 0; i < TOK; i++) m->turn_of[i] = -1;
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < 2; i++) {
@@ -241,10 +254,14 @@ static void test_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_group),          cmocka_unit_test(test_flat_groups_are_exactly_zero),
-        cmocka_unit_test(test_token_advantages), cmocka_unit_test(test_masks),
-        cmocka_unit_test(test_nan_is_refused), cmocka_unit_test(test_loss_values),
-        cmocka_unit_test(test_loss_gradient),  cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_group),
+        cmocka_unit_test(test_flat_groups_are_exactly_zero),
+        cmocka_unit_test(test_token_advantages),
+        cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_nan_is_refused),
+        cmocka_unit_test(test_loss_values),
+        cmocka_unit_test(test_loss_gradient),
+        cmocka_unit_test(test_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

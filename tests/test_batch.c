@@ -17,7 +17,13 @@ static void ok(status st)
 
 enum { PAD = 9, SIDE = 56 }; /* a 56x56 view: 16 patches, 4 tokens */
 
-typedef struct rig { model_config c; image_processor ip; model_limits lim; batch *b; image a, z; } rig;
+typedef struct rig {
+    model_config c;
+    image_processor ip;
+    model_limits lim;
+    batch *b;
+    image a, z;
+} rig;
 
 static void rig_open(rig *r, int tok, int patch)
 {
@@ -45,7 +51,8 @@ static const mrope_image run = {1, 1, 4, 4};
 
 static batch_seq with_picture(const image *const *view)
 {
-    return (batch_seq){.n_tok = 9, .id = seq_id, .mask = mask, .n_image = 1, .run = &run, .view = view, .weight = 0.5, .name = "p"};
+    return (batch_seq){
+        .n_tok = 9, .id = seq_id, .mask = mask, .n_image = 1, .run = &run, .view = view, .weight = 0.5, .name = "p"};
 }
 
 static void test_rows_and_sharing(void **state)

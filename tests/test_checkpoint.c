@@ -23,17 +23,50 @@ static void ok(status st)
     if (st != ST_OK) fail_msg("%s", fail_message());
 }
 
-typedef struct rig { backend *b; comm *self; model *m; optim *x; size_t bytes; char dir[64]; } rig;
+typedef struct rig {
+    backend *b;
+    comm *self;
+    model *m;
+    optim *x;
+    size_t bytes;
+    char dir[64];
+} rig;
 
 static void rig_open(rig *r)
 {
-    model_config c = {.hidden = 16, .n_layer = 2, .n_head = 2, .n_kv = 1, .head_dim = 8, .intermediate = 24, .vocab = 301,
-                      .max_position = 64, .tied = true, .qkv_bias = true, .rms_eps = 1e-6f, .rope_theta = 1e4,
-                      .mrope_section = {1, 1, 2}, .has_vision = true, .image_token = 7, .video_token = 8,
-                      .vision_start_token = 5, .vision_end_token = 6, .bos_token = 1, .eos_token = 2};
-    c.vision = (vision_config){.depth = 1, .hidden = 8, .intermediate = 12, .n_head = 2, .patch = 14, .temporal_patch = 2,
-                               .merge = 2, .in_channels = 3, .window = 112, .out_hidden = 16, .tokens_per_second = 2,
-                               .n_full = 1, .full_blocks = {0}};
+    model_config c = {.hidden = 16,
+                      .n_layer = 2,
+                      .n_head = 2,
+                      .n_kv = 1,
+                      .head_dim = 8,
+                      .intermediate = 24,
+                      .vocab = 301,
+                      .max_position = 64,
+                      .tied = true,
+                      .qkv_bias = true,
+                      .rms_eps = 1e-6f,
+                      .rope_theta = 1e4,
+                      .mrope_section = {1, 1, 2},
+                      .has_vision = true,
+                      .image_token = 7,
+                      .video_token = 8,
+                      .vision_start_token = 5,
+                      .vision_end_token = 6,
+                      .bos_token = 1,
+                      .eos_token = 2};
+    c.vision = (vision_config){.depth = 1,
+                               .hidden = 8,
+                               .intermediate = 12,
+                               .n_head = 2,
+                               .patch = 14,
+                               .temporal_patch = 2,
+                               .merge = 2,
+                               .in_channels = 3,
+                               .window = 112,
+                               .out_hidden = 16,
+                               .tokens_per_second = 2,
+                               .n_full = 1,
+                               .full_blocks = {0}};
     optim_opts o = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .grad_shards = 1};
     ok(backend_open_cpu(&r->b, 1, "auto"));
     ok(comm_open_self(&r->self));
@@ -147,7 +180,8 @@ static void damage(const char *path, long at)
 static void test_damage(void **state)
 {
     (void)state;
-    static const char *const files[] = {"model.safetensors", "optim.safetensors", "state.json", "config.json", "checksums.json"};
+    static const char *const files[] = {"model.safetensors", "optim.safetensors", "state.json", "config.json",
+                                        "checksums.json"};
     for (size_t k = 0; k < sizeof files / sizeof *files; k++) {
         rig r;
         char path[256], whole[160];
@@ -242,8 +276,9 @@ int main(void)
 {
     log_setup(LOG_ERROR, 0, 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_keep),      cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_cut_short),  cmocka_unit_test(test_full_disk), cmocka_unit_test(test_killed_while_writing),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_damage),     cmocka_unit_test(test_cut_short),
+        cmocka_unit_test(test_full_disk),  cmocka_unit_test(test_killed_while_writing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

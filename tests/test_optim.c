@@ -20,18 +20,39 @@ static void ok(status st)
 
 static model_config tiny(void)
 {
-    return (model_config){.hidden = 16, .n_layer = 2, .n_head = 2, .n_kv = 1, .head_dim = 8, .intermediate = 24, .vocab = 301,
-                          .max_position = 64, .tied = true, .qkv_bias = true, .rms_eps = 1e-6f, .rope_theta = 1e4,
+    return (model_config){.hidden = 16,
+                          .n_layer = 2,
+                          .n_head = 2,
+                          .n_kv = 1,
+                          .head_dim = 8,
+                          .intermediate = 24,
+                          .vocab = 301,
+                          .max_position = 64,
+                          .tied = true,
+                          .qkv_bias = true,
+                          .rms_eps = 1e-6f,
+                          .rope_theta = 1e4,
                           .mrope_section = {1, 1, 2}};
 }
 
 static optim_opts options(int shards)
 {
-    return (optim_opts){.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .weight_decay = 0.1, .clip_norm = 1,
+    return (optim_opts){.lr = 1e-2,
+                        .beta1 = 0.9,
+                        .beta2 = 0.98,
+                        .eps = 1e-8,
+                        .weight_decay = 0.1,
+                        .clip_norm = 1,
                         .grad_shards = shards};
 }
 
-typedef struct rig { backend *b; comm *self; model *m; optim *x; int64_t n; } rig;
+typedef struct rig {
+    backend *b;
+    comm *self;
+    model *m;
+    optim *x;
+    int64_t n;
+} rig;
 
 static rig rig_open(const optim_opts *o)
 {
@@ -63,7 +84,10 @@ static void set_grad(rig *r, uint64_t shard, float size)
 
 static status mark(void *ctx, const model_tensor *t)
 {
-    struct { rig *r; uint8_t *decay; } *c = ctx;
+    struct {
+        rig *r;
+        uint8_t *decay;
+    } *c = ctx;
     int64_t at = (float *)t->w.data - (float *)model_params(c->r->m).data;
     for (int64_t i = 0; i < tensor_count(&t->w); i++) c->decay[at + i] = t->matrix;
     return ST_OK;
@@ -74,9 +98,13 @@ static void test_adamw(void **state)
     (void)state;
     optim_opts o = options(1);
     rig r = rig_open(&o);
-    double *w = malloc(sizeof *w * (size_t)r.n), *m = calloc((size_t)r.n, sizeof *m), *v = calloc((size_t)r.n, sizeof *v);
+    double *w = malloc(sizeof *w * (size_t)r.n), *m = calloc((size_t)r.n, sizeof *m),
+           *v = calloc((size_t)r.n, sizeof *v);
     uint8_t *decay = calloc((size_t)r.n, 1);
-    struct { rig *r; uint8_t *decay; } ctx = {&r, decay};
+    struct {
+        rig *r;
+        uint8_t *decay;
+    } ctx = {&r, decay};
     ok(model_visit(r.m, mark, &ctx));
     const float *p = model_params(r.m).data;
     for (int64_t i = 0; i < r.n; i++) w[i] = p[i];
@@ -99,7 +127,8 @@ static void test_adamw(void **state)
         ok(optim_step(r.x, lr, &norm));
         assert_true(fabs(norm - sqrt(sq)) < 1e-6 * sqrt(sq));
         for (int64_t i = 0; i < r.n; i++)
-            if (fabs(p[i] - w[i]) > 2e-5) fail_msg("step %d, element %lld: %.8f, want %.8f", t, (long long)i, p[i], w[i]);
+            if (fabs(p[i] - w[i]) > 2e-5)
+                fail_msg("step %d, element %lld: %.8f, want %.8f", t, (long long)i, p[i], w[i]);
     }
     free(w), free(m), free(v), free(decay);
     rig_close(&r);

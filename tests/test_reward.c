@@ -78,7 +78,10 @@ static void test_published_mu_is_the_score(void **state)
     near(r[0].d, -.182);
 }
 
-static bat_row one(int n_ok, int n_fail, bool right) { return (bat_row){.acc = right, .format_ok = true, .n_ok = n_ok, .n_fail = n_fail}; }
+static bat_row one(int n_ok, int n_fail, bool right)
+{
+    return (bat_row){.acc = right, .format_ok = true, .n_ok = n_ok, .n_fail = n_fail};
+}
 
 static void test_tool_term(void **state)
 {
@@ -177,7 +180,11 @@ static void test_verifiers(void **state)
 /* A trajectory of turns: texts, and whether each call (a turn with code) worked. */
 static traj episode(const sample *s, int64_t prompt, traj_turn *turns, int n, const char *answer)
 {
-    return (traj){.sample = s, .prompt = prompt, .n_turn = n, .turns = turns, .answer = (char *)answer,
+    return (traj){.sample = s,
+                  .prompt = prompt,
+                  .n_turn = n,
+                  .turns = turns,
+                  .answer = (char *)answer,
                   .outcome = answer ? TRAJ_ANSWERED : TRAJ_NO_ANSWER};
 }
 
@@ -186,7 +193,8 @@ static void test_score(void **state)
     (void)state;
     reward_opts o = defaults(BAT_FIXED);
     sample s = {.id = (char *)"s1", .answer = (char *)"7"};
-    traj_turn good[2] = {{.text = (char *)"<think>Zoom in.</think><code>\n```python\nx\n```\n</code>", .code = (char *)"x",
+    traj_turn good[2] = {{.text = (char *)"<think>Zoom in.</think><code>\n```python\nx\n```\n</code>",
+                          .code = (char *)"x",
                           .tool = {.ran = true, .ok = true}},
                          {.text = (char *)"<think>I see.</think><answer>7</answer>"}};
     traj_turn unpaired[1] = {{.text = (char *)"<think>I see.<answer>7</answer>"}};
@@ -198,7 +206,7 @@ static void test_score(void **state)
     assert_true(t[0].format_ok && !t[1].format_ok && !t[2].format_ok && t[3].format_ok);
     assert_true(t[0].acc == 1 && t[1].acc == 1 && t[3].acc == 0);
     double d = (1 + tanh(4 * (0.5 - 0.75))) / 2 - 0.2; /* three of four: the infrastructure failure doesn't count */
-    near(t[0].reward, 1 + 1.5 * d); /* d < 0, one call, no failure: c (1 + 0) */
+    near(t[0].reward, 1 + 1.5 * d);                    /* d < 0, one call, no failure: c (1 + 0) */
     near(t[1].reward, 0.8);
     near(t[3].reward, 0 + 0.5 * d);
     assert_true(t[4].reward == 0);
@@ -225,9 +233,9 @@ static void test_score(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_difficulty),   cmocka_unit_test(test_published_mu_is_the_score),
-        cmocka_unit_test(test_tool_term),    cmocka_unit_test(test_groups_need_not_be_adjacent),
-        cmocka_unit_test(test_turns),        cmocka_unit_test(test_verifiers),
+        cmocka_unit_test(test_difficulty), cmocka_unit_test(test_published_mu_is_the_score),
+        cmocka_unit_test(test_tool_term),  cmocka_unit_test(test_groups_need_not_be_adjacent),
+        cmocka_unit_test(test_turns),      cmocka_unit_test(test_verifiers),
         cmocka_unit_test(test_score),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
