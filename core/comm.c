@@ -42,8 +42,15 @@ status comm_open_self(comm **out)
 {
     comm *c = malloc(sizeof *c);
     if (c == NULL) return FAIL(ST_ENOMEM, "out of memory");
-    *c = (comm){.rank = 0, .size = 1, .barrier = self_barrier, .bcast = self_bcast, .allgather = self_copy, .alltoall = self_copy,
-                .meet = self_meet, .abort = self_abort, .close = self_close};
+    *c = (comm){.rank = 0,
+                .size = 1,
+                .barrier = self_barrier,
+                .bcast = self_bcast,
+                .allgather = self_copy,
+                .alltoall = self_copy,
+                .meet = self_meet,
+                .abort = self_abort,
+                .close = self_close};
     *out = c;
     return ST_OK;
 }
@@ -56,7 +63,10 @@ status comm_bcast(comm *c, void *buf, size_t bytes, int root)
     return c->bcast(c, buf, bytes, root);
 }
 
-status comm_allgather(comm *c, const void *send, void *recv, size_t bytes) { return c->allgather(c, send, recv, bytes); }
+status comm_allgather(comm *c, const void *send, void *recv, size_t bytes)
+{
+    return c->allgather(c, send, recv, bytes);
+}
 status comm_alltoall(comm *c, const void *send, void *recv, size_t bytes) { return c->alltoall(c, send, recv, bytes); }
 
 status comm_allgatherv(comm *c, const void *send, size_t bytes, void **recv, size_t *counts)
@@ -89,7 +99,10 @@ status comm_allgatherv(comm *c, const void *send, size_t bytes, void **recv, siz
     return st;
 }
 
-typedef struct verdict { int st; char message[500]; } verdict;
+typedef struct verdict {
+    int st;
+    char message[500];
+} verdict;
 
 status comm_agree(comm *c, status mine)
 {

@@ -35,8 +35,8 @@ static status check(int rc, const char *what)
     return FAIL(ST_ECOMM, "MPI %s failed: %.*s", what, n, text);
 }
 
-/* A blocked MPI call spins on a whole core until the last rank arrives, which may still be decoding. So every collective
- * first waits here, asleep after the first moments, and then runs with everyone present. */
+/* A blocked MPI call spins on a whole core until the last rank arrives, which may still be decoding. So every
+ * collective first waits here, asleep after the first moments, and then runs with everyone present. */
 static status wait_all(MPI_Comm on, double seconds, bool *here)
 {
     MPI_Request r;
@@ -83,14 +83,17 @@ static status in_pieces(comm *c, const void *send, void *recv, size_t bytes, int
 {
     size_t size = (size_t)c->size, piece = PIECE / size;
     char *out = all_to_all ? malloc(piece * size) : NULL, *in = malloc(piece * size);
-    status st = in != NULL && (!all_to_all || out != NULL) ? ST_OK : FAIL(ST_ENOMEM, "exchange buffers of 1 GiB: out of memory");
+    status st = in != NULL && (!all_to_all || out != NULL)
+                    ? ST_OK
+                    : FAIL(ST_ENOMEM, "exchange buffers of 1 GiB: out of memory");
     for (size_t at = 0; at < bytes && st == ST_OK; at += piece) {
         size_t n = bytes - at < piece ? bytes - at : piece;
         if (all_to_all) {
             for (size_t i = 0; i < size; i++) memcpy(out + i * n, (const char *)send + i * bytes + at, n);
             st = check(MPI_Alltoall(out, (int)n, MPI_BYTE, in, (int)n, MPI_BYTE, MPI_COMM_WORLD), "all-to-all");
         } else {
-            st = check(MPI_Allgather((const char *)send + at, (int)n, MPI_BYTE, in, (int)n, MPI_BYTE, MPI_COMM_WORLD), "all-gather");
+            st = check(MPI_Allgather((const char *)send + at, (int)n, MPI_BYTE, in, (int)n, MPI_BYTE, MPI_COMM_WORLD),
+                       "all-gather");
         }
         for (size_t i = 0; i < size && st == ST_OK; i++) memcpy((char *)recv + i * bytes + at, in + i * n, n);
     }
@@ -131,13 +134,19 @@ status comm_open(comm **out, int *argc, char ***argv)
     if (job_size() == 0) return comm_open_self(out);
     int level = 0;
     TRY(check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &level), "start"));
-    if (level < MPI_THREAD_FUNNELED) return FAIL(ST_EUNAVAIL, "this MPI library does not work in a process with threads");
+    if (level < MPI_THREAD_FUNNELED)
+        return FAIL(ST_EUNAVAIL, "this MPI library does not work in a process with threads");
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     TRY(check(MPI_Comm_dup(MPI_COMM_WORLD, &leaving), "communicator"));
     comm *c = malloc(sizeof *c);
     CHECK(c != NULL);
-    *c = (comm){.barrier = arrive, .bcast = mpi_bcast, .allgather = mpi_allgather, .alltoall = mpi_alltoall,
-                .meet = mpi_meet, .abort = mpi_abort, .close = mpi_close};
+    *c = (comm){.barrier = arrive,
+                .bcast = mpi_bcast,
+                .allgather = mpi_allgather,
+                .alltoall = mpi_alltoall,
+                .meet = mpi_meet,
+                .abort = mpi_abort,
+                .close = mpi_close};
     MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
     MPI_Comm_size(MPI_COMM_WORLD, &c->size);
     *out = c;
@@ -159,8 +168,10 @@ status comm_open(comm **out, int *argc, char ***argv)
 {
     (void)argc, (void)argv;
     if (job_size() > 1) {
-        return FAIL(ST_EUNAVAIL, "started as one of %d processes, but this binary was built without MPI: every process would do "
-                                 "the whole job. Build with MPI (-DWITH_MPI=ON) or start it without mpirun", job_size());
+        return FAIL(ST_EUNAVAIL,
+                    "started as one of %d processes, but this binary was built without MPI: every process would do "
+                    "the whole job. Build with MPI (-DWITH_MPI=ON) or start it without mpirun",
+                    job_size());
     }
     return comm_open_self(out);
 }

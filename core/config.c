@@ -34,13 +34,20 @@ int config_find(const config *c, const char *section, const char *key)
 
 void config_where(const cfg_value *v, bool at_key, char *out, size_t n)
 {
-    if (v->file == NULL) snprintf(out, n, "--set %s", v->set);
-    else snprintf(out, n, "%s:%d:%d", v->file, at_key ? v->key_line : v->line, at_key ? v->key_col : v->col);
+    if (v->file == NULL)
+        snprintf(out, n, "--set %s", v->set);
+    else
+        snprintf(out, n, "%s:%d:%d", v->file, at_key ? v->key_line : v->line, at_key ? v->key_col : v->col);
 }
 
 /* ---- YAML events: two levels of block or flow mappings, then scalars and lists of scalars ---- */
 
-typedef struct reader { yaml_parser_t yaml; yaml_event_t ev; bool have; const char *what; } reader;
+typedef struct reader {
+    yaml_parser_t yaml;
+    yaml_event_t ev;
+    bool have;
+    const char *what;
+} reader;
 
 static int line_of(const reader *r) { return (int)r->ev.start_mark.line + 1; }
 static int col_of(const reader *r) { return (int)r->ev.start_mark.column + 1; }
@@ -60,12 +67,15 @@ static status next(reader *r)
     switch (r->ev.type) {
     case YAML_ALIAS_EVENT: anchor = r->ev.data.alias.anchor; break;
     case YAML_SCALAR_EVENT: anchor = r->ev.data.scalar.anchor, tag = r->ev.data.scalar.tag; break;
-    case YAML_SEQUENCE_START_EVENT: anchor = r->ev.data.sequence_start.anchor, tag = r->ev.data.sequence_start.tag; break;
+    case YAML_SEQUENCE_START_EVENT:
+        anchor = r->ev.data.sequence_start.anchor, tag = r->ev.data.sequence_start.tag;
+        break;
     case YAML_MAPPING_START_EVENT: anchor = r->ev.data.mapping_start.anchor, tag = r->ev.data.mapping_start.tag; break;
     default: break;
     }
     if (anchor != NULL || tag != NULL) {
-        return FAIL(ST_EINVAL, "%s:%d:%d: anchors, aliases and tags are not allowed in a config", r->what, line_of(r), col_of(r));
+        return FAIL(ST_EINVAL, "%s:%d:%d: anchors, aliases and tags are not allowed in a config", r->what, line_of(r),
+                    col_of(r));
     }
     return ST_OK;
 }
@@ -78,8 +88,8 @@ static status take_scalar(config *c, reader *r, cfg_scalar *s)
     if (strlen(scalar_text(r)) != scalar_len(r)) {
         return FAIL(ST_EINVAL, "%s:%d:%d: a value contains a NUL character", r->what, line_of(r), col_of(r));
     }
-    *s = (cfg_scalar){own_copy(c, scalar_text(r), scalar_len(r)), r->ev.data.scalar.style == YAML_PLAIN_SCALAR_STYLE, line_of(r),
-                      col_of(r)};
+    *s = (cfg_scalar){own_copy(c, scalar_text(r), scalar_len(r)), r->ev.data.scalar.style == YAML_PLAIN_SCALAR_STYLE,
+                      line_of(r), col_of(r)};
     return ST_OK;
 }
 
@@ -94,8 +104,8 @@ static status take_value(config *c, reader *r, cfg_value *v)
         return take_scalar(c, r, v->item);
     }
     if (r->ev.type != YAML_SEQUENCE_START_EVENT) {
-        return FAIL(ST_EINVAL, "%s:%d:%d: expected a value or a list; a config has two levels: section, key", r->what, v->line,
-                    v->col);
+        return FAIL(ST_EINVAL, "%s:%d:%d: expected a value or a list; a config has two levels: section, key", r->what,
+                    v->line, v->col);
     }
     v->list = true;
     int cap = 8;
@@ -181,7 +191,13 @@ static void store(config *c, const cfg_value *v)
 static status load_file(config *c, const char *path, int depth);
 
 /* Keys must be new within one file: seen[0..n) of it. */
-typedef struct seen { int n, cap; struct { const char *section, *key; int line; } *at; } seen;
+typedef struct seen {
+    int n, cap;
+    struct {
+        const char *section, *key;
+        int line;
+    } * at;
+} seen;
 
 static status remember(seen *s, const char *what, const char *section, const char *key, int line, int col)
 {
@@ -207,8 +223,8 @@ static status load_section(config *c, reader *r, const char *file, const char *s
         return ST_OK; /* a section with every key commented out */
     }
     if (r->ev.type != YAML_MAPPING_START_EVENT) {
-        return FAIL(ST_EINVAL, "%s:%d:%d: section %s must hold keys (\"key: value\" lines, indented)", file, line_of(r), col_of(r),
-                    section);
+        return FAIL(ST_EINVAL, "%s:%d:%d: section %s must hold keys (\"key: value\" lines, indented)", file, line_of(r),
+                    col_of(r), section);
     }
     for (;;) {
         TRY(next(r));
@@ -216,8 +232,11 @@ static status load_section(config *c, reader *r, const char *file, const char *s
         if (r->ev.type != YAML_SCALAR_EVENT) {
             return FAIL(ST_EINVAL, "%s:%d:%d: expected a key", file, line_of(r), col_of(r));
         }
-        cfg_value v = {.section = own_copy(c, section, strlen(section)), .key = own_copy(c, scalar_text(r), scalar_len(r)),
-                       .file = file, .key_line = line_of(r), .key_col = col_of(r)};
+        cfg_value v = {.section = own_copy(c, section, strlen(section)),
+                       .key = own_copy(c, scalar_text(r), scalar_len(r)),
+                       .file = file,
+                       .key_line = line_of(r),
+                       .key_col = col_of(r)};
         TRY(remember(s, file, v.section, v.key, v.key_line, v.key_col));
         TRY(next(r));
         TRY(take_value(c, r, &v));
@@ -238,7 +257,8 @@ static status load_include(config *c, reader *r, const char *file, int depth)
     memcpy(path, file, dir);
     memcpy(path + dir, name, scalar_len(r) + 1);
     config_own(c, path);
-    if (depth >= MAX_INCLUDE) return FAIL(ST_EINVAL, "%s:%d:%d: includes nest deeper than 16; do they form a circle?", file, line, col);
+    if (depth >= MAX_INCLUDE)
+        return FAIL(ST_EINVAL, "%s:%d:%d: includes nest deeper than 16; do they form a circle?", file, line, col);
     status st = load_file(c, path, depth + 1);
     if (st == ST_EIO) return fail_within(ST_EINVAL, "%s:%d:%d: include", file, line, col);
     return st;
@@ -251,13 +271,14 @@ static status load_events(config *c, reader *r, const char *file, int depth, see
     TRY(next(r));
     if (r->ev.type == YAML_SCALAR_EVENT && scalar_len(r) == 0) return ST_OK; /* only comments */
     if (r->ev.type != YAML_MAPPING_START_EVENT) {
-        return FAIL(ST_EINVAL, "%s:%d:%d: expected sections (\"section:\" with indented \"key: value\" lines)", file, line_of(r),
-                    col_of(r));
+        return FAIL(ST_EINVAL, "%s:%d:%d: expected sections (\"section:\" with indented \"key: value\" lines)", file,
+                    line_of(r), col_of(r));
     }
     for (bool first = true;; first = false) {
         TRY(next(r));
         if (r->ev.type == YAML_MAPPING_END_EVENT) break;
-        if (r->ev.type != YAML_SCALAR_EVENT) return FAIL(ST_EINVAL, "%s:%d:%d: expected a section name", file, line_of(r), col_of(r));
+        if (r->ev.type != YAML_SCALAR_EVENT)
+            return FAIL(ST_EINVAL, "%s:%d:%d: expected a section name", file, line_of(r), col_of(r));
         char *section = own_copy(c, scalar_text(r), scalar_len(r));
         int line = line_of(r), col = col_of(r);
         TRY(remember(s, file, section, "", line, col));
@@ -265,7 +286,8 @@ static status load_events(config *c, reader *r, const char *file, int depth, see
         if (strcmp(section, "include") != 0) {
             TRY(load_section(c, r, file, section, s));
         } else if (!first) {
-            return FAIL(ST_EINVAL, "%s:%d:%d: include must be the first line, because what follows overrides it", file, line, col);
+            return FAIL(ST_EINVAL, "%s:%d:%d: include must be the first line, because what follows overrides it", file,
+                        line, col);
         } else {
             TRY(load_include(c, r, file, depth));
         }
@@ -273,7 +295,8 @@ static status load_events(config *c, reader *r, const char *file, int depth, see
     TRY(next(r)); /* document end */
     TRY(next(r));
     if (r->ev.type != YAML_STREAM_END_EVENT) {
-        return FAIL(ST_EINVAL, "%s:%d:%d: a config is one YAML document; \"---\" starts a second one", file, line_of(r), col_of(r));
+        return FAIL(ST_EINVAL, "%s:%d:%d: a config is one YAML document; \"---\" starts a second one", file, line_of(r),
+                    col_of(r));
     }
     return ST_OK;
 }
@@ -311,7 +334,8 @@ static status load_set(config *c, const char *set)
         if (*p == '.') dot = p;
     }
     if (dot == NULL || dot == set || dot + 1 == eq) return FAIL(ST_EINVAL, "%s: expected section.key=value", what);
-    cfg_value v = {.section = own_copy(c, set, (size_t)(dot - set)), .key = own_copy(c, dot + 1, (size_t)(eq - dot - 1)),
+    cfg_value v = {.section = own_copy(c, set, (size_t)(dot - set)),
+                   .key = own_copy(c, dot + 1, (size_t)(eq - dot - 1)),
                    .set = own_copy(c, set, strlen(set))};
     TRY(config_parse_value(c, &v, eq + 1, what));
     store(c, &v);
@@ -328,8 +352,10 @@ status config_load(config **out, const char *const *files, int n_files, const ch
         if (st == ST_EIO) st = ST_EINVAL; /* a name the user gave */
     }
     for (int i = 0; i < n_sets && st == ST_OK; i++) st = load_set(c, sets[i]);
-    if (st == ST_OK) *out = c;
-    else config_destroy(c);
+    if (st == ST_OK)
+        *out = c;
+    else
+        config_destroy(c);
     return st;
 }
 

@@ -22,7 +22,8 @@ int config_distance(const char *a, const char *b)
             int best = up[j - 1] + (a[i - 1] != b[j - 1]);
             if (up[j] + 1 < best) best = up[j] + 1;
             if (cur[j - 1] + 1 < best) best = cur[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best) best = up2[j - 2] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && up2[j - 2] + 1 < best)
+                best = up2[j - 2] + 1;
             cur[j] = best;
         }
     }
@@ -31,28 +32,34 @@ int config_distance(const char *a, const char *b)
 
 /* ---- one value ---- */
 
-typedef struct target { const char *where, *section; const cfg_field *f; } target;
+typedef struct target {
+    const char *where, *section;
+    const cfg_field *f;
+} target;
 
 static status wrong(const target *t, const cfg_scalar *s, const char *need)
 {
     return FAIL(ST_EINVAL, "%s: %s.%s is \"%s\", must be %s", t->where, t->section, t->f->key, s->text, need);
 }
 
-static const char *range_text(const cfg_field *f, char *buf, size_t n)
+const char *config_range_text(const cfg_field *f, char *buf, size_t n)
 {
     const double huge = 1e15;
     if (f->min == 0 && f->max == 0) return "";
     if (f->max >= huge && f->min <= -huge) return "";
-    if (f->max >= huge) snprintf(buf, n, "at least %.12g", f->min);
-    else if (f->min <= -huge) snprintf(buf, n, "at most %.12g", f->max);
-    else snprintf(buf, n, "%.12g to %.12g", f->min, f->max);
+    if (f->max >= huge)
+        snprintf(buf, n, "at least %.12g", f->min);
+    else if (f->min <= -huge)
+        snprintf(buf, n, "at most %.12g", f->max);
+    else
+        snprintf(buf, n, "%.12g to %.12g", f->min, f->max);
     return buf;
 }
 
 static status check_range(const target *t, const cfg_scalar *s, double v)
 {
     char range[96];
-    const char *text = range_text(t->f, range, sizeof range);
+    const char *text = config_range_text(t->f, range, sizeof range);
     if (*text == '\0' || (v >= t->f->min && v <= t->f->max)) return ST_OK;
     return FAIL(ST_EINVAL, "%s: %s.%s is %s, must be %s", t->where, t->section, t->f->key, s->text, text);
 }
@@ -62,7 +69,8 @@ static status to_int(const target *t, const cfg_scalar *s, int64_t *out)
     char *end;
     errno = 0;
     long long v = strtoll(s->text, &end, 10);
-    if (!s->plain || *s->text == '\0' || *end != '\0' || isspace((unsigned char)*s->text)) return wrong(t, s, "a whole number");
+    if (!s->plain || *s->text == '\0' || *end != '\0' || isspace((unsigned char)*s->text))
+        return wrong(t, s, "a whole number");
     if (errno == ERANGE) return wrong(t, s, "a number that fits 64 bits");
     TRY(check_range(t, s, (double)v));
     *out = v;
@@ -91,7 +99,7 @@ static const char *nearest_choice(const char *text, const char *const *choices)
     return best;
 }
 
-static void join_choices(const char *const *choices, char *buf, size_t n)
+void config_join_choices(const char *const *choices, char *buf, size_t n)
 {
     *buf = '\0';
     for (int i = 0; choices[i] != NULL; i++) {
@@ -109,14 +117,17 @@ static status to_choice(const target *t, const cfg_scalar *s, int *out)
     }
     char need[400];
     snprintf(need, sizeof need, "one of: ");
-    join_choices(t->f->choices, need + strlen(need), sizeof need - strlen(need));
+    config_join_choices(t->f->choices, need + strlen(need), sizeof need - strlen(need));
     const char *best = nearest_choice(s->text, t->f->choices);
     size_t at = strlen(need);
     if (best != NULL) snprintf(need + at, sizeof need - at, "; did you mean %s?", best);
     return wrong(t, s, need);
 }
 
-static bool is_null(const cfg_scalar *s) { return s->plain && (strcmp(s->text, "null") == 0 || strcmp(s->text, "~") == 0); }
+static bool is_null(const cfg_scalar *s)
+{
+    return s->plain && (strcmp(s->text, "null") == 0 || strcmp(s->text, "~") == 0);
+}
 
 /* Writes the value to dst + offset unless dst is NULL: a failed check leaves the struct alone. */
 static status convert(config *c, const target *t, const cfg_value *v, char *dst)
@@ -184,10 +195,13 @@ static void put_string(json_out *o, const cfg_scalar *s, bool in_list)
         plain = isalnum((unsigned char)*p) || strchr("_/.+-", *p) != NULL || (*p == ' ' && p[1] != '\0' && !in_list) ||
                 (*p == ':' && p[1] != '\0' && p[1] != ' ' && !in_list);
     }
-    for (size_t i = 0; i < sizeof words / sizeof *words && plain && !is_null(s); i++) plain = strcasecmp(t, words[i]) != 0;
+    for (size_t i = 0; i < sizeof words / sizeof *words && plain && !is_null(s); i++)
+        plain = strcasecmp(t, words[i]) != 0;
     if (plain && *t == '.' && isalnum((unsigned char)t[1])) plain = false; /* .5, .inf */
-    if (plain) json_put_raw(o, t, strlen(t));
-    else json_put_str(o, t); /* a JSON string is a YAML string */
+    if (plain)
+        json_put_raw(o, t, strlen(t));
+    else
+        json_put_str(o, t); /* a JSON string is a YAML string */
 }
 
 static char *yaml_text(const cfg_field *f, const cfg_value *v)
@@ -198,8 +212,10 @@ static char *yaml_text(const cfg_field *f, const cfg_value *v)
     if (v->list) json_put_raw(&o, "[", 1);
     for (int i = 0; i < v->n; i++) {
         if (i > 0) json_put_raw(&o, ", ", 2);
-        if (text) put_string(&o, &v->item[i], v->list);
-        else json_put_raw(&o, v->item[i].text, strlen(v->item[i].text));
+        if (text)
+            put_string(&o, &v->item[i], v->list);
+        else
+            json_put_raw(&o, v->item[i].text, strlen(v->item[i].text));
     }
     if (v->list) json_put_raw(&o, "]", 1);
     return o.text;
@@ -207,7 +223,7 @@ static char *yaml_text(const cfg_field *f, const cfg_value *v)
 
 /* ---- binding ---- */
 
-static int find_bound(const config *c, const char *section, const char *key)
+int config_find_bound(const config *c, const char *section, const char *key)
 {
     for (int i = 0; i < c->n_bound; i++) {
         if (strcmp(c->bound[i].section, section) == 0 && strcmp(c->bound[i].field->key, key) == 0) return i;
@@ -230,7 +246,7 @@ static status bind_field(config *c, const char *section, const cfg_field *f, voi
     }
     target t = {where, section, f};
     TRY(convert(c, &t, v, dst));
-    int at = find_bound(c, section, f->key);
+    int at = config_find_bound(c, section, f->key);
     if (at < 0) {
         if (c->n_bound == c->cap_bound) {
             c->cap_bound = c->cap_bound == 0 ? 64 : 2 * c->cap_bound;
@@ -253,14 +269,14 @@ status config_check(config *c, const cfg_section *sections)
 {
     for (const cfg_section *s = sections; s->name != NULL; s++) {
         for (const cfg_field *f = s->fields; f->key != NULL; f++) {
-            if (find_bound(c, s->name, f->key) < 0) TRY(bind_field(c, s->name, f, NULL));
+            if (config_find_bound(c, s->name, f->key) < 0) TRY(bind_field(c, s->name, f, NULL));
         }
     }
     return ST_OK;
 }
 
 /* The bound "section.key" nearest to section.key, or "" when nothing is near. A right section counts more. */
-static void suggest(const config *c, const char *section, const char *key, char *out, size_t n)
+void config_suggest(const config *c, const char *section, const char *key, char *out, size_t n)
 {
     char asked[160], name[160];
     int best = 1000;
@@ -293,7 +309,7 @@ status config_finish(config *c)
         char where[400], near[200];
         if (v->used) continue;
         config_where(v, true, where, sizeof where);
-        suggest(c, v->section, v->key, near, sizeof near);
+        config_suggest(c, v->section, v->key, near, sizeof near);
         if (*near == '\0' && !section_bound(c, v->section)) {
             const char *best = NULL;
             int d = 3;
@@ -328,85 +344,6 @@ const char *config_place(const config *c, const char *section, const char *key)
     if (i < 0 || c->value[i].file == NULL) return "";
     const char *slash = strrchr(c->value[i].file, '/');
     if (slash == NULL) return ".";
-    return config_own((config *)c, strndup(c->value[i].file, slash == c->value[i].file ? 1 : (size_t)(slash - c->value[i].file)));
-}
-
-/* ---- listing ---- */
-
-static void describe(const cfg_field *f, char *out, size_t n)
-{
-    char range[400];
-    size_t len = strlen(f->help);
-    const char *dot = len > 0 && strchr(".?!)", f->help[len - 1]) == NULL ? "." : "";
-    const char *r = f->choices != NULL ? (join_choices(f->choices, range, sizeof range), range) : range_text(f, range, sizeof range);
-    if (f->choices == NULL && f->type != CFG_INT && f->type != CFG_FLOAT && f->type != CFG_INTS) r = "";
-    snprintf(out, n, "%s%s%s%s%s", f->help, dot, *r != '\0' ? f->choices != NULL ? " One of: " : " Range: " : "", r, *r != '\0' ? "." : "");
-}
-
-/* Comment lines of at most 118 columns, broken at spaces. */
-static void put_comment(FILE *f, const char *text)
-{
-    while (*text != '\0') {
-        size_t n = strlen(text), cut = n;
-        if (n > 112) {
-            cut = 112;
-            while (cut > 0 && text[cut] != ' ') cut--;
-            if (cut == 0) cut = 112;
-        }
-        fprintf(f, "  # %.*s\n", (int)cut, text);
-        text += cut;
-        while (*text == ' ') text++;
-    }
-}
-
-char *config_dump(const config *c, bool with_help)
-{
-    char *text = NULL, help[1400];
-    size_t n;
-    FILE *f = open_memstream(&text, &n);
-    CHECK(f != NULL);
-    for (int i = 0; i < c->n_bound; i++) { /* sections in the order of their first key, each once */
-        const char *section = c->bound[i].section;
-        bool first = true;
-        for (int k = 0; k < i && first; k++) first = strcmp(c->bound[k].section, section) != 0;
-        if (!first) continue;
-        fprintf(f, "%s%s:\n", i > 0 ? "\n" : "", section);
-        for (int k = i; k < c->n_bound; k++) {
-            const cfg_bound *b = &c->bound[k];
-            if (strcmp(b->section, section) != 0) continue;
-            if (with_help) {
-                describe(b->field, help, sizeof help);
-                put_comment(f, help);
-            }
-            fprintf(f, "  %s: %s\n", b->field->key, b->yaml);
-        }
-    }
-    CHECK(fclose(f) == 0);
-    return text;
-}
-
-status config_explain(const config *c, const char *key, char **out)
-{
-    char where[400] = "default", help[1400], near[200];
-    const char *dot = strrchr(key, '.');
-    char *section = strndup(key, dot == NULL ? 0 : (size_t)(dot - key));
-    CHECK(section != NULL);
-    int i = dot == NULL ? -1 : find_bound(c, section, dot + 1);
-    if (i < 0) {
-        suggest(c, section, dot == NULL ? key : dot + 1, near, sizeof near);
-        free(section);
-        return FAIL(ST_EINVAL, "no config key %s%s", key, near);
-    }
-    free(section);
-    const cfg_bound *b = &c->bound[i];
-    if (b->value >= 0) config_where(&c->value[b->value], false, where, sizeof where);
-    describe(b->field, help, sizeof help);
-    size_t n;
-    FILE *f = open_memstream(out, &n);
-    CHECK(f != NULL);
-    fprintf(f, "%s = %s   (%s", key, b->yaml, where);
-    if (b->value >= 0) fprintf(f, "; default %s", *b->field->dflt != '\0' ? b->field->dflt : "\"\"");
-    fprintf(f, ")\n  %s\n", help);
-    CHECK(fclose(f) == 0);
-    return ST_OK;
+    return config_own((config *)c,
+                      strndup(c->value[i].file, slash == c->value[i].file ? 1 : (size_t)(slash - c->value[i].file)));
 }

@@ -4,7 +4,11 @@
 
 #include "core/config.h"
 
-typedef struct cfg_scalar { char *text; bool plain; int line, col; } cfg_scalar;
+typedef struct cfg_scalar {
+    char *text;
+    bool plain;
+    int line, col;
+} cfg_scalar;
 
 typedef struct cfg_value {
     char *section, *key;
@@ -17,7 +21,12 @@ typedef struct cfg_value {
 } cfg_value;
 
 /* A key some table knows, with the text it resolved to. */
-typedef struct cfg_bound { const char *section; const cfg_field *field; int value; /* index, -1: default */ char *yaml; } cfg_bound;
+typedef struct cfg_bound {
+    const char *section;
+    const cfg_field *field;
+    int value; /* index, -1: default */
+    char *yaml;
+} cfg_bound;
 
 struct config {
     int n_value, cap_value;
@@ -35,5 +44,12 @@ status config_parse_value(config *c, cfg_value *v, const char *text, const char 
 int config_find(const config *c, const char *section, const char *key); /* -1 when not set */
 /* "f.yaml:3:9" of the value, or "--set rl.group=0". */
 void config_where(const cfg_value *v, bool at_key, char *out, size_t n);
+
+/* config_bind.c, for config_list.c. */
+int config_find_bound(const config *c, const char *section, const char *key); /* -1 when no table knows it */
+const char *config_range_text(const cfg_field *f, char *buf, size_t n);       /* "" when unbounded */
+void config_join_choices(const char *const *choices, char *buf, size_t n);
+/* "; did you mean rl.group?" or "". */
+void config_suggest(const config *c, const char *section, const char *key, char *out, size_t n);
 
 #endif

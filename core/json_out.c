@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 static void put(json_out *o, const char *text, size_t n)
 {
     if (o->len + n + 1 > o->cap) {
@@ -84,8 +83,10 @@ void json_open(json_out *o, char bracket)
     put(o, &bracket, 1);
     o->depth++;
     o->first |= level(o);
-    if (bracket == '{') o->object |= level(o);
-    else o->object &= ~level(o);
+    if (bracket == '{')
+        o->object |= level(o);
+    else
+        o->object &= ~level(o);
 }
 
 void json_close(json_out *o, char bracket)
@@ -114,8 +115,10 @@ void json_put_raw(json_out *o, const char *text, size_t n)
 
 void json_put_str(json_out *o, const char *s)
 {
-    if (s == NULL) json_put_null(o);
-    else json_put_strn(o, s, strlen(s));
+    if (s == NULL)
+        json_put_null(o);
+    else
+        json_put_strn(o, s, strlen(s));
 }
 
 void json_put_strn(json_out *o, const char *s, size_t n)
@@ -156,8 +159,10 @@ void json_put_node(json_out *o, const json *j)
     case JSON_NULL: json_put_null(o); break;
     case JSON_BOOL: json_put_bool(o, json_bool(j)); break;
     case JSON_NUMBER:
-        if (json_is_int(j)) json_put_int(o, json_int(j));
-        else json_put_num(o, json_num(j));
+        if (json_is_int(j))
+            json_put_int(o, json_int(j));
+        else
+            json_put_num(o, json_num(j));
         break;
     case JSON_STRING: json_put_strn(o, json_str(j), (size_t)json_len(j)); break;
     case JSON_ARRAY:

@@ -75,19 +75,22 @@ static status take(const arg *a, const char *value)
     case ARG_STR: *(const char **)a->dst = value; break;
     case ARG_INT: {
         long long v = strtoll(value, &end, 10);
-        if (*value == '\0' || *end != '\0' || errno != 0) return args_usage("--%s needs a whole number, not \"%s\"", bare(a->name), value);
+        if (*value == '\0' || *end != '\0' || errno != 0)
+            return args_usage("--%s needs a whole number, not \"%s\"", bare(a->name), value);
         *(int64_t *)a->dst = v;
         break;
     }
     case ARG_NUM: {
         double v = strtod(value, &end);
-        if (*value == '\0' || *end != '\0' || !isfinite(v)) return args_usage("--%s needs a number, not \"%s\"", bare(a->name), value);
+        if (*value == '\0' || *end != '\0' || !isfinite(v))
+            return args_usage("--%s needs a number, not \"%s\"", bare(a->name), value);
         *(double *)a->dst = v;
         break;
     }
     case ARG_LIST: {
         arg_list *l = a->dst;
-        if (l->n == (int)(sizeof l->v / sizeof *l->v)) return args_usage("--%s given more than 64 times", bare(a->name));
+        if (l->n == (int)(sizeof l->v / sizeof *l->v))
+            return args_usage("--%s given more than 64 times", bare(a->name));
         l->v[l->n++] = value;
         break;
     }
@@ -95,7 +98,8 @@ static status take(const arg *a, const char *value)
     return ST_OK;
 }
 
-status args_parse(int argc, char **argv, const char *what, const char *example, const arg *table, arg_list *pos, bool *helped)
+status args_parse(int argc, char **argv, const char *what, const char *example, const arg *table, arg_list *pos,
+                  bool *helped)
 {
     bool options = true;
     *helped = false;
@@ -126,7 +130,9 @@ status args_parse(int argc, char **argv, const char *what, const char *example, 
         const char *value = eq != NULL ? eq + 1 : NULL;
         if (a->kind == ARG_FLAG && value != NULL) return args_usage("--%s takes no value", bare(a->name));
         if (a->kind != ARG_FLAG && value == NULL) {
-            if (i + 1 >= argc) return args_usage("--%s needs a value (%s)", bare(a->name), a->value_name != NULL ? a->value_name : "VALUE");
+            if (i + 1 >= argc)
+                return args_usage("--%s needs a value (%s)", bare(a->name),
+                                  a->value_name != NULL ? a->value_name : "VALUE");
             value = argv[++i];
         }
         TRY(take(a, value));

@@ -17,8 +17,10 @@ static status print(const arg_list *files, const arg_list *sets, const char *key
     TRY(config_load(&c, files->v, files->n, sets->v, sets->n));
     status st = config_check(c, config_sections);
     if (st == ST_OK) st = config_finish(c);
-    if (st == ST_OK && key != NULL) st = config_explain(c, key, &text);
-    else if (st == ST_OK) text = config_dump(c, help);
+    if (st == ST_OK && key != NULL)
+        st = config_explain(c, key, &text);
+    else if (st == ST_OK)
+        text = config_dump(c, help);
     if (st == ST_OK) printf("%s%s", defaults ? default_head : "", text);
     free(text);
     config_destroy(c);
@@ -34,8 +36,8 @@ status cmd_config(int argc, char **argv)
                          {"defaults", ARG_FLAG, &defaults, NULL, "the text of configs/default.yaml"},
                          {.name = NULL}};
     TRY(args_parse(argc, argv, "prints the resolved config: [FILE...]; or one key: explain KEY [FILE...]",
-                   "codedance config configs/demo.yaml --set rl.steps=10\n  codedance config explain rollout.max_turns", table, &pos,
-                   &helped));
+                   "codedance config configs/demo.yaml --set rl.steps=10\n  codedance config explain rollout.max_turns",
+                   table, &pos, &helped));
     if (helped) return ST_OK;
     const char *key = NULL;
     if (pos.n > 0 && strcmp(pos.v[0], "explain") == 0) {
@@ -44,6 +46,7 @@ status cmd_config(int argc, char **argv)
         pos.n -= 2;
         memmove(pos.v, pos.v + 2, (size_t)pos.n * sizeof *pos.v);
     }
-    if (defaults && (pos.n > 0 || sets.n > 0 || key != NULL)) return args_usage("--defaults takes no file and no --set");
+    if (defaults && (pos.n > 0 || sets.n > 0 || key != NULL))
+        return args_usage("--defaults takes no file and no --set");
     return print(&pos, &sets, key, help || defaults, defaults);
 }

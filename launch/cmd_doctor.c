@@ -18,7 +18,10 @@ typedef struct check {
     bool ok, needed; /* needed: training the demo is impossible without it */
 } check;
 
-typedef struct report { int n; check at[MAX_CHECK]; } report;
+typedef struct report {
+    int n;
+    check at[MAX_CHECK];
+} report;
 
 static check *add(report *r, const char *group, const char *name, bool ok, bool needed)
 {
@@ -30,8 +33,8 @@ static check *add(report *r, const char *group, const char *name, bool ok, bool 
     return c;
 }
 
-#define EVIDENCE(c, ...) snprintf((c)->evidence, sizeof (c)->evidence, __VA_ARGS__)
-#define REMEDY(c, ...) snprintf((c)->remedy, sizeof (c)->remedy, __VA_ARGS__)
+#define EVIDENCE(c, ...) snprintf((c)->evidence, sizeof(c)->evidence, __VA_ARGS__)
+#define REMEDY(c, ...) snprintf((c)->remedy, sizeof(c)->remedy, __VA_ARGS__)
 
 /* First number behind "name:" in /proc/meminfo, in KiB. */
 static int64_t meminfo(const char *name)
@@ -79,7 +82,8 @@ static void check_machine(report *r)
     int64_t total = meminfo("MemTotal"), avail = meminfo("MemAvailable");
     c = add(r, "cpu", "memory", avail < 0 || avail > (int64_t)2 << 20, false);
     EVIDENCE(c, "%.1f GiB, %.1f GiB available", (double)total / (1 << 20), (double)avail / (1 << 20));
-    if (!c->ok) REMEDY(c, "the demo wants about 2 GiB; lower sandbox.max_live or train.max_tokens, or close other programs");
+    if (!c->ok)
+        REMEDY(c, "the demo wants about 2 GiB; lower sandbox.max_live or train.max_tokens, or close other programs");
 }
 
 static void check_gpu(report *r)
@@ -88,7 +92,10 @@ static void check_gpu(report *r)
     status st = backend_open_cuda(&b, 0, NULL);
     check *c = add(r, "gpu", "CUDA plug-in", st == ST_OK, false);
     EVIDENCE(c, "%s", st == ST_OK ? b->describe : fail_message());
-    if (st != ST_OK) REMEDY(c, "not needed; for --set device.device=cuda:0 build with CUDACXX=/path/to/nvcc on a machine with a driver");
+    if (st != ST_OK)
+        REMEDY(
+            c,
+            "not needed; for --set device.device=cuda:0 build with CUDACXX=/path/to/nvcc on a machine with a driver");
     if (b != NULL) backend_close(b);
 }
 
@@ -160,7 +167,8 @@ static status run_python(const config *cfg, box_config *o, check *c)
     box_result_take(b, &res);
     double ms = 1e3 * (clock_now() - ready);
     if (res.verdict != BOX_OK) {
-        st = FAIL(ST_ESYS, "a box ended with %s: %s", box_verdict_name(res.verdict), res.error_message != NULL ? res.error_message : "");
+        st = FAIL(ST_ESYS, "a box ended with %s: %s", box_verdict_name(res.verdict),
+                  res.error_message != NULL ? res.error_message : "");
         goto out;
     }
     c->ok = strstr(res.text, "MISSING") == NULL;
@@ -183,12 +191,15 @@ static status check_sandbox(report *r)
     TRY(config_load(&cfg, NULL, 0, NULL, 0));
     status st = config_bind(cfg, "sandbox", box_fields, &o);
     if (st == ST_OK) {
-        static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock", "namespaces, rlimits, seccomp, Landlock",
-                                              "Landlock and seccomp only", "no isolation possible"};
+        static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock",
+                                              "namespaces, rlimits, seccomp, Landlock", "Landlock and seccomp only",
+                                              "no isolation possible"};
         check *c = add(r, "sandbox", "tier", tier <= BOX_T1, true);
         EVIDENCE(c, "%s: %s", box_tier_name(tier), meaning[tier]);
-        if (tier == BOX_T2) REMEDY(c, "refused by default; --set sandbox.min_tier=T2 accepts it, or allow user namespaces");
-        if (tier == BOX_T3) REMEDY(c, "allow unprivileged user namespaces (or Landlock in the kernel) on this machine or container");
+        if (tier == BOX_T2)
+            REMEDY(c, "refused by default; --set sandbox.min_tier=T2 accepts it, or allow user namespaces");
+        if (tier == BOX_T3)
+            REMEDY(c, "allow unprivileged user namespaces (or Landlock in the kernel) on this machine or container");
         for (int i = 0; i < n; i++) {
             c = add(r, "sandbox", layer[i].name, layer[i].ok, false);
             EVIDENCE(c, "%s", layer[i].evidence);
@@ -197,8 +208,10 @@ static status check_sandbox(report *r)
         c = add(r, "sandbox", "Python in a box", false, true);
         o.spares = 1;
         o.min_tier = BOX_T2; /* tell whether Python works even where the tier is not accepted by default */
-        if (tier == BOX_T3) EVIDENCE(c, "not tried: no isolation");
-        else if (run_python(cfg, &o, c) != ST_OK) EVIDENCE(c, "%s", fail_message());
+        if (tier == BOX_T3)
+            EVIDENCE(c, "not tried: no isolation");
+        else if (run_python(cfg, &o, c) != ST_OK)
+            EVIDENCE(c, "%s", fail_message());
     }
     config_destroy(cfg);
     return st;
@@ -207,7 +220,8 @@ static status check_sandbox(report *r)
 static void print_text(const report *r)
 {
     bool colour = isatty(1) != 0;
-    const char *green = colour ? "\033[32m" : "", *red = colour ? "\033[31m" : "", *dim = colour ? "\033[2m" : "", *plain = colour ? "\033[0m" : "";
+    const char *green = colour ? "\033[32m" : "", *red = colour ? "\033[31m" : "", *dim = colour ? "\033[2m" : "",
+               *plain = colour ? "\033[0m" : "";
     const char *group = "";
     for (int i = 0; i < r->n; i++) {
         const check *c = &r->at[i];
@@ -243,7 +257,8 @@ status cmd_doctor(int argc, char **argv)
 {
     bool as_json = false, helped = false;
     const arg table[] = {{"json", ARG_FLAG, &as_json, NULL, "print JSON"}, {.name = NULL}};
-    TRY(args_parse(argc, argv, "what this machine offers, what is missing and how to get it; fails when the demo can't run here",
+    TRY(args_parse(argc, argv,
+                   "what this machine offers, what is missing and how to get it; fails when the demo can't run here",
                    "codedance doctor", table, NULL, &helped));
     if (helped) return ST_OK;
     report *r = calloc(1, sizeof *r);
@@ -253,8 +268,10 @@ status cmd_doctor(int argc, char **argv)
     check_libraries(r);
     status st = check_sandbox(r);
     if (st == ST_OK) {
-        if (as_json) print_json(r);
-        else print_text(r);
+        if (as_json)
+            print_json(r);
+        else
+            print_text(r);
         for (int i = 0; i < r->n && st == ST_OK; i++) {
             const check *c = &r->at[i];
             if (c->needed && !c->ok) st = FAIL(ST_EUNAVAIL, "%s %s is needed: %s", c->group, c->name, c->evidence);

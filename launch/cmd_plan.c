@@ -11,10 +11,17 @@
 #include "rl/stage.h"
 #include "rollout/engine.h"
 
-/* ---- a backend that only counts: the real model and activation planners run on it, so the plan can't drift from them ---- */
+/* ---- a backend that only counts: the real model and activation planners run on it, so the plan can't drift from them
+ * ---- */
 
-typedef struct block { struct block *next; void *at; size_t bytes; } block;
-typedef struct counter { block *blocks; } counter;
+typedef struct block {
+    struct block *next;
+    void *at;
+    size_t bytes;
+} block;
+typedef struct counter {
+    block *blocks;
+} counter;
 
 /* Address space without memory; touching it would fault. */
 static status count_alloc(backend *b, size_t bytes, void **out)
@@ -56,7 +63,9 @@ static status count_sync(backend *b)
 
 /* ---- the plan ---- */
 
-typedef struct plan_limits { int64_t tokens, patches, kv_tokens, grad_shards; } plan_limits;
+typedef struct plan_limits {
+    int64_t tokens, patches, kv_tokens, grad_shards;
+} plan_limits;
 
 typedef struct plan {
     model_config mc;
@@ -72,16 +81,23 @@ static status count_tensor(void *ctx, const model_tensor *t)
     int64_t n = tensor_count(&t->w);
     p->tensors++;
     p->params += n;
-    if (strncmp(t->name, "visual.", 7) == 0) p->vision += n;
-    else p->text += n;
+    if (strncmp(t->name, "visual.", 7) == 0)
+        p->vision += n;
+    else
+        p->text += n;
     return ST_OK;
 }
 
 static status make_plan(plan *p)
 {
     counter c = {0};
-    backend b = {.name = "plan", .impl = &c, .alloc = count_alloc, .release = count_release, .upload = count_upload,
-                 .params_changed = count_changed, .sync = count_sync};
+    backend b = {.name = "plan",
+                 .impl = &c,
+                 .alloc = count_alloc,
+                 .release = count_release,
+                 .upload = count_upload,
+                 .params_changed = count_changed,
+                 .sync = count_sync};
     model *m = NULL;
     model_acts *acts = NULL;
     status st;
@@ -89,8 +105,10 @@ static status make_plan(plan *p)
     TRY_OR(model_visit(m, count_tensor, p), out);
     int64_t merge2 = p->mc.has_vision ? (int64_t)p->mc.vision.merge * p->mc.vision.merge : 1;
     /* The limits rl/learn.c gives the trainer's activations. */
-    model_limits lim = {.tok = (int)p->lim.tokens, .seq = (int)(p->lim.tokens / 2 + 1),
-                        .patch = p->mc.has_vision ? (int)p->lim.patches : 0, .img = (int)(p->lim.patches / merge2),
+    model_limits lim = {.tok = (int)p->lim.tokens,
+                        .seq = (int)(p->lim.tokens / 2 + 1),
+                        .patch = p->mc.has_vision ? (int)p->lim.patches : 0,
+                        .img = (int)(p->lim.patches / merge2),
                         .row = (int)p->lim.tokens};
     TRY_OR(model_acts_create(&acts, m, &lim, true), out);
     p->acts = model_acts_bytes(acts);
@@ -144,27 +162,34 @@ static void print_text(const plan *p, const char *source)
     char a[64], b[64], c[64], d[64], e[64], f[64];
     const model_config *m = &p->mc;
     printf("%s\n", source);
-    printf("  text      %d layers, hidden %d, %d heads / %d kv of %d, mlp %d, vocabulary %d%s\n", m->n_layer, m->hidden, m->n_head,
-           m->n_kv, m->head_dim, m->intermediate, m->vocab, m->tied ? ", tied head" : "");
+    printf("  text      %d layers, hidden %d, %d heads / %d kv of %d, mlp %d, vocabulary %d%s\n", m->n_layer, m->hidden,
+           m->n_head, m->n_kv, m->head_dim, m->intermediate, m->vocab, m->tied ? ", tied head" : "");
     if (m->has_vision) {
-        printf("  vision    %d blocks (%d with full attention), hidden %d, %d heads, mlp %d, patch %d, merge %d\n", m->vision.depth,
-               m->vision.n_full, m->vision.hidden, m->vision.n_head, m->vision.intermediate, m->vision.patch, m->vision.merge);
+        printf("  vision    %d blocks (%d with full attention), hidden %d, %d heads, mlp %d, patch %d, merge %d\n",
+               m->vision.depth, m->vision.n_full, m->vision.hidden, m->vision.n_head, m->vision.intermediate,
+               m->vision.patch, m->vision.merge);
     }
     printf("\n  parameters            %18s\n", grouped(p->params, a, sizeof a));
     printf("    text, embeddings    %18s\n", grouped(p->text, a, sizeof a));
     printf("    vision, merger      %18s\n", grouped(p->vision, a, sizeof a));
     printf("  tensors               %18s\n", grouped(p->tensors, a, sizeof a));
-    printf("  checkpoint as bf16    %18s B  (%s)\n", grouped(2 * p->params, a, sizeof a), human(2.0 * (double)p->params, b, sizeof b));
-    printf("  checkpoint as fp32    %18s B  (%s)\n", grouped(4 * p->params, a, sizeof a), human(4.0 * (double)p->params, b, sizeof b));
+    printf("  checkpoint as bf16    %18s B  (%s)\n", grouped(2 * p->params, a, sizeof a),
+           human(2.0 * (double)p->params, b, sizeof b));
+    printf("  checkpoint as fp32    %18s B  (%s)\n", grouped(4 * p->params, a, sizeof a),
+           human(4.0 * (double)p->params, b, sizeof b));
     printf("  KV per token (fp32)   %18s B\n", grouped(p->kv_token_bytes, a, sizeof a));
     printf("  KV per token (bf16)   %18s B\n", grouped(p->kv_token_bytes / 2, a, sizeof a));
-    printf("\n  memory per rank, fp32, %lld tokens and %lld patches per micro-batch, %lld KV tokens, %lld gradient shards\n",
-           (long long)p->lim.tokens, (long long)p->lim.patches, (long long)p->lim.kv_tokens, (long long)p->lim.grad_shards);
-    printf("  %5s  %10s  %10s  %10s  %11s  %10s  %10s\n", "ranks", "weights", "gradients", "optimizer", "activations", "KV pool", "total");
+    printf("\n  memory per rank, fp32, %lld tokens and %lld patches per micro-batch, %lld KV tokens, %lld gradient "
+           "shards\n",
+           (long long)p->lim.tokens, (long long)p->lim.patches, (long long)p->lim.kv_tokens,
+           (long long)p->lim.grad_shards);
+    printf("  %5s  %10s  %10s  %10s  %11s  %10s  %10s\n", "ranks", "weights", "gradients", "optimizer", "activations",
+           "KV pool", "total");
     for (int i = 0; i < N_RANKS; i++) {
         double w = 4.0 * (double)p->params, o = optimizer_bytes(p, rank_counts[i]);
-        printf("  %5lld  %10s  %10s  %10s  %11s  %10s  %10s\n", (long long)rank_counts[i], human(w, a, sizeof a), human(w, b, sizeof b),
-               human(o, c, sizeof c), human((double)p->acts, d, sizeof d), human((double)p->kv_bytes, e, sizeof e),
+        printf("  %5lld  %10s  %10s  %10s  %11s  %10s  %10s\n", (long long)rank_counts[i], human(w, a, sizeof a),
+               human(w, b, sizeof b), human(o, c, sizeof c), human((double)p->acts, d, sizeof d),
+               human((double)p->kv_bytes, e, sizeof e),
                human(2 * w + o + (double)p->acts + (double)p->kv_bytes, f, sizeof f));
     }
 }
@@ -176,10 +201,18 @@ static void print_json(const plan *p, const char *source)
     json_open(&o, '{');
     json_key(&o, "model");
     json_put_str(&o, source);
-    struct { const char *key; int64_t v; } rows[] = {
-        {"parameters", p->params}, {"text", p->text}, {"vision", p->vision}, {"tensors", p->tensors}, {"bytes_bf16", 2 * p->params},
-        {"kv_bytes_per_token_fp32", p->kv_token_bytes}, {"kv_bytes_per_token_bf16", p->kv_token_bytes / 2},
-        {"activation_bytes", (int64_t)p->acts}, {"kv_bytes", p->kv_bytes}};
+    struct {
+        const char *key;
+        int64_t v;
+    } rows[] = {{"parameters", p->params},
+                {"text", p->text},
+                {"vision", p->vision},
+                {"tensors", p->tensors},
+                {"bytes_bf16", 2 * p->params},
+                {"kv_bytes_per_token_fp32", p->kv_token_bytes},
+                {"kv_bytes_per_token_bf16", p->kv_token_bytes / 2},
+                {"activation_bytes", (int64_t)p->acts},
+                {"kv_bytes", p->kv_bytes}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         json_key(&o, rows[i].key);
         json_put_int(&o, rows[i].v);
@@ -242,8 +275,10 @@ static status read_limits(plan_limits *lim, char *path, size_t n, const char *fi
     TRY_OR(config_check(c, config_sections), out);
     TRY_OR(config_finish(c), out);
     *lim = (plan_limits){train.max_tokens, train.max_patches, roll.kv_tokens, opt.grad_shards};
-    if (file != NULL && (o.model_path == NULL || o.model_path[0] == '\0')) st = config_fail(c, "model", "path", "names no model to plan for");
-    else snprintf(path, n, "%s", o.model_path != NULL ? o.model_path : "");
+    if (file != NULL && (o.model_path == NULL || o.model_path[0] == '\0'))
+        st = config_fail(c, "model", "path", "names no model to plan for");
+    else
+        snprintf(path, n, "%s", o.model_path != NULL ? o.model_path : "");
 out:
     config_destroy(c);
     return st;
@@ -256,9 +291,11 @@ status cmd_plan(int argc, char **argv)
     const arg table[] = {{"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key of the config"},
                          {"json", ARG_FLAG, &as_json, NULL, "print JSON"},
                          {.name = NULL}};
-    TRY(args_parse(argc, argv, "parameters and memory per rank of a config, a model directory or a config.json, without allocating anything",
-                   "codedance plan configs/qwen2_5_vl_7b.yaml\n  codedance plan path/to/config.json --set train.max_tokens=16384", table,
-                   &pos, &helped));
+    TRY(args_parse(
+        argc, argv,
+        "parameters and memory per rank of a config, a model directory or a config.json, without allocating anything",
+        "codedance plan configs/qwen2_5_vl_7b.yaml\n  codedance plan path/to/config.json --set train.max_tokens=16384",
+        table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("needs one config (.yaml), model directory or config.json");
     const char *source = pos.v[0];
@@ -268,7 +305,9 @@ status cmd_plan(int argc, char **argv)
     TRY(read_limits(&p.lim, path, sizeof path, yaml ? source : NULL, &sets));
     TRY(read_model(&p.mc, yaml ? path : source));
     TRY(make_plan(&p));
-    if (as_json) print_json(&p, yaml ? path : source);
-    else print_text(&p, yaml ? path : source);
+    if (as_json)
+        print_json(&p, yaml ? path : source);
+    else
+        print_text(&p, yaml ? path : source);
     return ST_OK;
 }

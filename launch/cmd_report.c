@@ -43,8 +43,10 @@ static status write_page(const char *path, const json_out *data)
         ok = put_text(f, (const unsigned char *)page, (size_t)(at - page));
         if (ok && i == 0) ok = put_text(f, report_css, report_css_len);
         if (ok && i == 1) ok = put_json(f, data);
-        if (ok && i == 2) ok = put_text(f, report_charts_js, report_charts_js_len) && put_text(f, report_page_js, report_page_js_len) &&
-                               put_text(f, report_gallery_js, report_gallery_js_len);
+        if (ok && i == 2)
+            ok = put_text(f, report_charts_js, report_charts_js_len) &&
+                 put_text(f, report_page_js, report_page_js_len) &&
+                 put_text(f, report_gallery_js, report_gallery_js_len);
         page = at + strlen(marks[i]);
     }
     ok = ok && put_text(f, (const unsigned char *)page, (size_t)(end - page));
@@ -79,14 +81,16 @@ status cmd_report(int argc, char **argv)
     double wall = (double)NAN;
     int64_t gallery = 3;
     bool helped = false;
-    const arg table[] = {{"out", ARG_STR, &out, "FILE", "the page (report.html)"},
-                         {"eval", ARG_LIST, &evals, "DIR", "a directory of evaluation files besides those of the runs"},
-                         {"summary", ARG_STR, &summary, "FILE", "also write the numbers as JSON"},
-                         {"wall", ARG_NUM, &wall, "SECONDS", "wall-clock time to show (default: the sum of the runs' wall_s files)"},
-                         {"gallery", ARG_INT, &gallery, "N", "trajectories shown per evaluation, category and result (3)"},
-                         {.name = NULL}};
+    const arg table[] = {
+        {"out", ARG_STR, &out, "FILE", "the page (report.html)"},
+        {"eval", ARG_LIST, &evals, "DIR", "a directory of evaluation files besides those of the runs"},
+        {"summary", ARG_STR, &summary, "FILE", "also write the numbers as JSON"},
+        {"wall", ARG_NUM, &wall, "SECONDS", "wall-clock time to show (default: the sum of the runs' wall_s files)"},
+        {"gallery", ARG_INT, &gallery, "N", "trajectories shown per evaluation, category and result (3)"},
+        {.name = NULL}};
     TRY(args_parse(argc, argv, "runs as one self-contained HTML page: RUN_DIR...",
-                   "codedance report runs/demo/seed0/* --eval runs/demo/eval --out report.html", table, &runs, &helped));
+                   "codedance report runs/demo/seed0/* --eval runs/demo/eval --out report.html", table, &runs,
+                   &helped));
     if (helped) return ST_OK;
     if (runs.n + evals.n == 0) return args_usage("needs at least one run directory or --eval DIR");
     if (gallery < 0 || gallery > 1000) return args_usage("--gallery must be 0 to 1000");

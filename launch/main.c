@@ -6,7 +6,10 @@
 #include "launch/commands.h"
 #include "launch/setup.h"
 
-typedef struct command { const char *name, *help; status (*run)(int argc, char **argv); } command;
+typedef struct command {
+    const char *name, *help;
+    status (*run)(int argc, char **argv);
+} command;
 
 static const command commands[] = {
 #define COMMAND_ROW(name, help) {#name, help, cmd_##name},
@@ -17,7 +20,9 @@ enum { N_COMMAND = sizeof commands / sizeof *commands };
 
 static void print_overview(FILE *f)
 {
-    fprintf(f, "codedance %s: trains vision-language models that think by writing and running code\n\nusage: codedance COMMAND ...\n\n",
+    fprintf(f,
+            "codedance %s: trains vision-language models that think by writing and running code\n\nusage: codedance "
+            "COMMAND ...\n\n",
             CODEDANCE_VERSION);
     for (int i = 0; i < N_COMMAND; i++) fprintf(f, "  %-9s %s\n", commands[i].name, commands[i].help);
     fprintf(f, "\n  codedance COMMAND --help   options and an example\n  codedance --version\n");
@@ -40,8 +45,10 @@ static int unknown(const char *name)
         if (d < least) least = d, best = commands[i].name;
     }
     fprintf(stderr, "codedance: unknown command %s", name);
-    if (best != NULL) fprintf(stderr, "; did you mean %s?\n", best);
-    else fprintf(stderr, " (codedance --help lists them)\n");
+    if (best != NULL)
+        fprintf(stderr, "; did you mean %s?\n", best);
+    else
+        fprintf(stderr, " (codedance --help lists them)\n");
     return 2;
 }
 

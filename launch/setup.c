@@ -33,7 +33,8 @@ static status bind_all(setup *s, const char *const *files, int n_files, const ch
     TRY(config_bind(s->cfg, "device", device_fields, &s->o));
     TRY(config_bind(s->cfg, "model", model_fields, &s->o));
     TRY(config_bind(s->cfg, "sandbox", box_fields, &s->box));
-    if (s->o.device == NULL || (strcmp(s->o.device, "cpu") != 0 && strcmp(s->o.device, "cuda") != 0 && strncmp(s->o.device, "cuda:", 5) != 0)) {
+    if (s->o.device == NULL || (strcmp(s->o.device, "cpu") != 0 && strcmp(s->o.device, "cuda") != 0 &&
+                                strncmp(s->o.device, "cuda:", 5) != 0)) {
         return config_fail(s->cfg, "device", "device", "must be cpu, cuda or cuda:N");
     }
     box_opts unused;
@@ -74,13 +75,15 @@ static status open_backend(setup *s)
     if (strcmp(d, "cpu") != 0) {
         char *end = NULL;
         long n = d[4] == ':' ? strtol(d + 5, &end, 10) : s->world->rank % local;
-        if (d[4] == ':' && (d[5] == '\0' || *end != '\0' || n < 0)) return config_fail(s->cfg, "device", "device", "\"%s\": expected cuda:N", d);
+        if (d[4] == ':' && (d[5] == '\0' || *end != '\0' || n < 0))
+            return config_fail(s->cfg, "device", "device", "\"%s\": expected cuda:N", d);
         return backend_open_cuda(&s->b, (int)n, NULL);
     }
     int threads = (int)s->o.threads, cpus = thread_cpus();
     if (threads == 0) threads = cpus / local > 0 ? cpus / local : 1;
     if (local > 1 && cpus == 1 && sysconf(_SC_NPROCESSORS_ONLN) > local && s->world->rank == 0) {
-        log_warn("mpirun pinned each rank to one CPU; start it with --bind-to none to use all %ld", sysconf(_SC_NPROCESSORS_ONLN));
+        log_warn("mpirun pinned each rank to one CPU; start it with --bind-to none to use all %ld",
+                 sysconf(_SC_NPROCESSORS_ONLN));
     }
     return backend_open_cpu(&s->b, threads, s->o.isa != NULL ? s->o.isa : "auto");
 }
@@ -89,7 +92,8 @@ static status read_side_files(setup *s, const char *dir)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/config.json", dir);
-    if (access(path, R_OK) != 0) return FAIL(ST_EINVAL, "%s is no model directory: config.json is missing or unreadable", dir);
+    if (access(path, R_OK) != 0)
+        return FAIL(ST_EINVAL, "%s is no model directory: config.json is missing or unreadable", dir);
     TRY(hf_load_config(&s->mc, dir));
     snprintf(path, sizeof path, "%s/tokenizer.json", dir);
     TRY(tokenizer_load(&s->tok, path));
@@ -107,9 +111,10 @@ static status read_side_files(setup *s, const char *dir)
         if (st != ST_OK) return fail_within(st, "%s", path);
     }
     const vision_config *v = &s->mc.vision;
-    if (s->mc.has_vision && (v->patch != s->ip.patch || v->merge != s->ip.merge || v->temporal_patch != s->ip.temporal_patch)) {
-        return FAIL(ST_EINVAL, "%s: patch %d, merge %d, temporal patch %d differ from config.json's %d, %d, %d", path, s->ip.patch,
-                    s->ip.merge, s->ip.temporal_patch, v->patch, v->merge, v->temporal_patch);
+    if (s->mc.has_vision &&
+        (v->patch != s->ip.patch || v->merge != s->ip.merge || v->temporal_patch != s->ip.temporal_patch)) {
+        return FAIL(ST_EINVAL, "%s: patch %d, merge %d, temporal patch %d differ from config.json's %d, %d, %d", path,
+                    s->ip.patch, s->ip.merge, s->ip.temporal_patch, v->patch, v->merge, v->temporal_patch);
     }
     return chat_init(&s->chat, s->tok, s->ip.merge, s->o.default_system);
 }

@@ -21,8 +21,10 @@ const cfg_field run_fields[] = {
 
 const cfg_field device_fields[] = {
     {"device", CFG_STRING, AT(device), "cpu", 0, 0, NULL, "Where the model runs: cpu, cuda (one per rank) or cuda:N."},
-    {"threads", CFG_INT, AT(threads), "0", 0, 4096, NULL, "Threads per rank on the CPU; 0 is the usable CPUs shared by the ranks of the machine."},
-    {"isa", CFG_STRING, AT(isa), "auto", 0, 0, NULL, "Instruction set of the CPU kernels: auto, avx512, avx2 or generic; all give the same bits."},
+    {"threads", CFG_INT, AT(threads), "0", 0, 4096, NULL,
+     "Threads per rank on the CPU; 0 is the usable CPUs shared by the ranks of the machine."},
+    {"isa", CFG_STRING, AT(isa), "auto", 0, 0, NULL,
+     "Instruction set of the CPU kernels: auto, avx512, avx2 or generic; all give the same bits."},
     {.key = NULL}};
 
 const cfg_field model_fields[] = {
@@ -31,13 +33,20 @@ const cfg_field model_fields[] = {
      "System message put in front of conversations that have none; null is none."},
     {.key = NULL}};
 
-const cfg_section config_sections[] = {
-    {"run", run_fields},         {"device", device_fields},
-    {"model", model_fields},     {"sandbox", box_fields},
-    {"rollout", rollout_fields}, {"reward", reward_fields},
-    {"train", train_fields},     {"warmup", warmup_fields},
-    {"optim_warmup", optim_warmup_fields}, {"sft", sft_fields},
-    {"optim_sft", optim_sft_fields},       {"rl", rl_fields},
-    {"rl", algo_fields},         {"optim_rl", optim_rl_fields},
-    {"eval", eval_fields},       {"check", check_fields},
-    {NULL, NULL}};
+const cfg_section config_sections[] = {{"run", run_fields},
+                                       {"device", device_fields},
+                                       {"model", model_fields},
+                                       {"sandbox", box_fields},
+                                       {"rollout", rollout_fields},
+                                       {"reward", reward_fields},
+                                       {"train", train_fields},
+                                       {"warmup", warmup_fields},
+                                       {"optim_warmup", optim_warmup_fields},
+                                       {"sft", sft_fields},
+                                       {"optim_sft", optim_sft_fields},
+                                       {"rl", rl_fields},
+                                       {"rl", algo_fields},
+                                       {"optim_rl", optim_rl_fields},
+                                       {"eval", eval_fields},
+                                       {"check", check_fields},
+                                       {NULL, NULL}};

@@ -77,8 +77,10 @@ static void agreement(void **state)
     status mine = world->rank == last ? FAIL(ST_EIO, "the disk of %d", last) : ST_OK;
     assert_int_equal(comm_agree(world, mine), ST_EIO);
     char want[64];
-    if (n == 1) snprintf(want, sizeof want, "the disk of 0");
-    else snprintf(want, sizeof want, "rank %d: the disk of %d", last, last);
+    if (n == 1)
+        snprintf(want, sizeof want, "the disk of 0");
+    else
+        snprintf(want, sizeof want, "rank %d: the disk of %d", last, last);
     assert_string_equal(fail_message(), want);
 }
 
@@ -147,8 +149,8 @@ int main(int argc, char **argv)
         comm_abort(world, atoi(argv[2]));
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(collectives),  cmocka_unit_test(variable_sizes), cmocka_unit_test(agreement), cmocka_unit_test(waiting_is_idle),
-        cmocka_unit_test(lone_copies), cmocka_unit_test(abort_code),
+        cmocka_unit_test(collectives),     cmocka_unit_test(variable_sizes), cmocka_unit_test(agreement),
+        cmocka_unit_test(waiting_is_idle), cmocka_unit_test(lone_copies),    cmocka_unit_test(abort_code),
         cmocka_unit_test(leaving),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

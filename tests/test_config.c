@@ -93,8 +93,12 @@ static void defaults_and_values(void **state)
     assert_string_equal(o.imports.v[1], "PIL.Image");
     config_destroy(c);
 
-    if (load(&c, &o, "# comment\nrl:\n  on: false\n  group: 16\n  lr: 5.0e-6\n  name: \"a: b # c\"\n  system: ''\n  mode: token\n"
-                     "  sizes: []\n  imports:\n    - os\nalgo: {clip_low: 0.1}\n", NULL) != ST_OK) fail_msg("%s", fail_message());
+    if (load(&c, &o,
+             "# comment\nrl:\n  on: false\n  group: 16\n  lr: 5.0e-6\n  name: \"a: b # c\"\n  system: ''\n  mode: "
+             "token\n"
+             "  sizes: []\n  imports:\n    - os\nalgo: {clip_low: 0.1}\n",
+             NULL) != ST_OK)
+        fail_msg("%s", fail_message());
     assert_false(o.on);
     assert_int_equal(o.group, 16);
     assert_true(o.lr == 5e-6);
@@ -133,7 +137,8 @@ static void unknown(void **state)
     refuse("algo:\n  clp_low: 3\n", NULL, "a.yaml:2:3: unknown key algo.clp_low; did you mean algo.clip_low?");
     refuse("rl:\n  clip_low: 3\n", NULL, "a.yaml:2:3: unknown key rl.clip_low; did you mean algo.clip_low?");
     refuse("rl:\n  zzzzzzzz: 3\n", NULL, "a.yaml:2:3: unknown key rl.zzzzzzzz");
-    refuse("aglo:\n  zzzzzzzz: 3\n", NULL, "a.yaml:2:3: unknown section aglo (key zzzzzzzz); did you mean section algo?");
+    refuse("aglo:\n  zzzzzzzz: 3\n", NULL,
+           "a.yaml:2:3: unknown section aglo (key zzzzzzzz); did you mean section algo?");
     refuse("", "rl.grup=1", "--set rl.grup=1: unknown key rl.grup; did you mean rl.group?");
     refuse("", "group=1", "--set group=1: expected section.key=value");
     refuse("", "rl.group", "--set rl.group: expected section.key=value");
@@ -145,7 +150,8 @@ static void wrong_types(void **state)
     refuse("rl:\n  group: 1.5\n", NULL, "a.yaml:2:10: rl.group is \"1.5\", must be a whole number");
     refuse("rl:\n  group: \"4\"\n", NULL, "a.yaml:2:10: rl.group is \"4\", must be a whole number");
     refuse("rl:\n  group:\n", NULL, "a.yaml:2:9: rl.group is \"\", must be a whole number");
-    refuse("rl:\n  group: 99999999999999999999\n", NULL, "a.yaml:2:10: rl.group is \"99999999999999999999\", must be a number that fits 64 bits");
+    refuse("rl:\n  group: 99999999999999999999\n", NULL,
+           "a.yaml:2:10: rl.group is \"99999999999999999999\", must be a number that fits 64 bits");
     refuse("rl:\n  group: 0\n", NULL, "a.yaml:2:10: rl.group is 0, must be 1 to 1024");
     refuse("rl:\n  group: 2000\n", NULL, "a.yaml:2:10: rl.group is 2000, must be 1 to 1024");
     refuse("rl:\n  lr: fast\n", NULL, "a.yaml:2:7: rl.lr is \"fast\", must be a number");
@@ -153,7 +159,8 @@ static void wrong_types(void **state)
     refuse("rl:\n  lr: 1e999\n", NULL, "a.yaml:2:7: rl.lr is \"1e999\", must be a number");
     refuse("rl:\n  lr: -1\n", NULL, "a.yaml:2:7: rl.lr is -1, must be at least 0");
     refuse("rl:\n  on: yes\n", NULL, "a.yaml:2:7: rl.on is \"yes\", must be true or false");
-    refuse("rl:\n  mode: tokens\n", NULL, "a.yaml:2:9: rl.mode is \"tokens\", must be one of: token, response; did you mean token?");
+    refuse("rl:\n  mode: tokens\n", NULL,
+           "a.yaml:2:9: rl.mode is \"tokens\", must be one of: token, response; did you mean token?");
     refuse("rl:\n  sizes: 3\n", NULL, "a.yaml:2:10: rl.sizes must be a list, such as [a, b]");
     refuse("rl:\n  group: [3]\n", NULL, "a.yaml:2:10: rl.group must be one value, not a list");
     refuse("rl:\n  sizes: [3, 10]\n", NULL, "a.yaml:2:10: rl.sizes is 10, must be 1 to 9");
@@ -165,11 +172,13 @@ static void structure(void **state)
     refuse("rl:\n  group: 3\n  lr: 1\n  group: 4\n", NULL, "a.yaml:4:3: rl.group is given twice; first in line 2");
     refuse("rl:\n  group: 3\nrl:\n  lr: 4\n", NULL, "a.yaml:3:1: rl is given twice; first in line 1");
     refuse("rl: 3\n", NULL, "a.yaml:1:5: section rl must hold keys (\"key: value\" lines, indented)");
-    refuse("rl:\n  group: {a: 1}\n", NULL, "a.yaml:2:10: expected a value or a list; a config has two levels: section, key");
+    refuse("rl:\n  group: {a: 1}\n", NULL,
+           "a.yaml:2:10: expected a value or a list; a config has two levels: section, key");
     refuse("rl:\n  sizes: [[1]]\n", NULL, "a.yaml:2:11: list elements must be plain values");
     refuse("- a\n", NULL, "a.yaml:1:1: expected sections (\"section:\" with indented \"key: value\" lines)");
     refuse("rl:\n  group: &x 3\n", NULL, "a.yaml:2:10: anchors, aliases and tags are not allowed in a config");
-    refuse("rl:\n  group: 3\n---\nrl:\n  group: 4\n", NULL, "a.yaml:3:1: a config is one YAML document; \"---\" starts a second one");
+    refuse("rl:\n  group: 3\n---\nrl:\n  group: 4\n", NULL,
+           "a.yaml:3:1: a config is one YAML document; \"---\" starts a second one");
     config *c;
     opts o;
     assert_int_equal(load(&c, &o, "rl:\n  group: 3\n bad\n", NULL), ST_EINVAL);
@@ -202,7 +211,8 @@ static void includes(void **state)
     refuse("rl:\n  group: 3\ninclude: base.yaml\n", NULL,
            "a.yaml:3:1: include must be the first line, because what follows overrides it");
 
-    const char *files[2] = {put_file("one.yaml", "rl: {group: 5, lr: 0.25}\n"), put_file("two.yaml", "rl: {group: 6}\n")};
+    const char *files[2] = {put_file("one.yaml", "rl: {group: 5, lr: 0.25}\n"),
+                            put_file("two.yaml", "rl: {group: 6}\n")};
     assert_int_equal(config_load(&c, files, 2, NULL, 0), ST_OK);
     assert_int_equal(config_bind(c, "rl", fields, &o), ST_OK);
     assert_int_equal(o.group, 6);
@@ -218,7 +228,10 @@ static void dump(void **state)
     (void)state;
     config *c, *d;
     opts o, p;
-    assert_int_equal(load(&c, &o, "rl:\n  name: \"true\"\n  system: \"- x: #1 \\n\"\n  imports: [\"a, b\", c, \"1\"]\n  lr: 1e-6\n", NULL), ST_OK);
+    assert_int_equal(
+        load(&c, &o, "rl:\n  name: \"true\"\n  system: \"- x: #1 \\n\"\n  imports: [\"a, b\", c, \"1\"]\n  lr: 1e-6\n",
+             NULL),
+        ST_OK);
     for (int help = 0; help < 2; help++) {
         char *text = config_dump(c, help);
         if (load(&d, &p, text, NULL) != ST_OK) fail_msg("%s\n%s", fail_message(), text);
@@ -269,8 +282,14 @@ static void damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_and_values), cmocka_unit_test(sets_win), cmocka_unit_test(unknown), cmocka_unit_test(wrong_types),
-        cmocka_unit_test(structure), cmocka_unit_test(includes), cmocka_unit_test(dump), cmocka_unit_test(damage),
+        cmocka_unit_test(defaults_and_values),
+        cmocka_unit_test(sets_win),
+        cmocka_unit_test(unknown),
+        cmocka_unit_test(wrong_types),
+        cmocka_unit_test(structure),
+        cmocka_unit_test(includes),
+        cmocka_unit_test(dump),
+        cmocka_unit_test(damage),
     };
     snprintf(dir, sizeof dir, "/tmp/test_config_XXXXXX");
     if (mkdtemp(dir) == NULL) return 1;

@@ -60,7 +60,8 @@ static void values(void **state)
 static void strings(void **state)
 {
     (void)state;
-    json *j = parse("[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\", \"\\u00e9\\u20ac\\ud83d\\ude00\", \"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\", \"a\\u0000b\"]");
+    json *j = parse("[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\", \"\\u00e9\\u20ac\\ud83d\\ude00\", "
+                    "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\", \"a\\u0000b\"]");
     assert_string_equal(json_str(json_at(j, 0)), "\"\\/\b\f\n\r\t");
     assert_string_equal(json_str(json_at(j, 1)), json_str(json_at(j, 2)));
     assert_int_equal(json_len(json_at(j, 3)), 3);
@@ -81,8 +82,18 @@ static void strings(void **state)
 static void utf8(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
-        "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "\xc3", "\xe2\x82", "\xf0\x9f\x98"};
+    static const char *const bad[] = {"\x80",
+                                      "\xc0\x80",
+                                      "\xc1\xbf",
+                                      "\xe0\x80\x80",
+                                      "\xed\xa0\x80",
+                                      "\xf0\x80\x80\x80",
+                                      "\xf4\x90\x80\x80",
+                                      "\xf5\x80\x80\x80",
+                                      "\xff",
+                                      "\xc3",
+                                      "\xe2\x82",
+                                      "\xf0\x9f\x98"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char text[16];
         snprintf(text, sizeof text, "\"x%s\"", bad[i]);
@@ -94,9 +105,10 @@ static void utf8(void **state)
 static void numbers(void **state)
 {
     (void)state;
-    json *j = parse("[9223372036854775807, -9223372036854775808, 9223372036854775808, -9223372036854775809, 1.0, 1e2,"
-                    " 0.1, 1.7976931348623157e308, 5e-324, 1e-400, 123456789012345678901234567890, -0, 0.30000000000000004,"
-                    " 1e22, 1e23]");
+    json *j =
+        parse("[9223372036854775807, -9223372036854775808, 9223372036854775808, -9223372036854775809, 1.0, 1e2,"
+              " 0.1, 1.7976931348623157e308, 5e-324, 1e-400, 123456789012345678901234567890, -0, 0.30000000000000004,"
+              " 1e22, 1e23]");
     assert_true(json_int(json_at(j, 0)) == INT64_MAX);
     assert_true(json_int(json_at(j, 1)) == INT64_MIN);
     assert_false(json_is_int(json_at(j, 2)));
@@ -115,7 +127,8 @@ static void numbers(void **state)
     assert_true(json_num(json_at(j, 14)) == 1e23);
     json_free(j);
 
-    static const char *const bad[] = {"01", "-", "1.", ".5", "+1", "1e", "1e+", "NaN", "Infinity", "-Infinity", "0x10", "--1"};
+    static const char *const bad[] = {"01",  "-",   "1.",       ".5",        "+1",   "1e",
+                                      "1e+", "NaN", "Infinity", "-Infinity", "0x10", "--1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) refuse(bad[i], "t.json:1:");
     refuse("1e400", "too large for a double");
     char *big = malloc(5001);
@@ -147,8 +160,10 @@ static void structure(void **state)
         memset(deep, '[', (size_t)n);
         memset(deep + n, ']', (size_t)n);
         deep[2 * n] = '\0';
-        if (n == 64) json_free(parse(deep));
-        else refuse(deep, "t.json:1:65: nested deeper than 64 levels");
+        if (n == 64)
+            json_free(parse(deep));
+        else
+            refuse(deep, "t.json:1:65: nested deeper than 64 levels");
     }
 
     json *j = NULL;
@@ -221,7 +236,8 @@ static void writer(void **state)
     json_begin(&o, false);
     json_open(&o, '{');
     json_key(&o, "s");
-    json_put_str(&o, "a\"\\\n\x01\xc3\xa9\xff" "b");
+    json_put_str(&o, "a\"\\\n\x01\xc3\xa9\xff"
+                     "b");
     json_key(&o, "n");
     json_open(&o, '[');
     json_put_int(&o, INT64_MIN);
@@ -237,7 +253,8 @@ static void writer(void **state)
     json_open(&o, '{');
     json_close(&o, '}');
     json_close(&o, '}');
-    assert_string_equal(o.text, "{\"s\":\"a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd" "b\",\"n\":[-9223372036854775808,0.1,"
+    assert_string_equal(o.text, "{\"s\":\"a\\\"\\\\\\n\\u0001\xc3\xa9\xef\xbf\xbd"
+                                "b\",\"n\":[-9223372036854775808,0.1,"
                                 "0.3333333333333333,5e-324,null,null,true,null],\"e\":{}}");
     json *j = parse(o.text);
     json_out again;
@@ -358,9 +375,10 @@ static void big_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(values), cmocka_unit_test(strings), cmocka_unit_test(utf8), cmocka_unit_test(numbers),
-        cmocka_unit_test(structure), cmocka_unit_test(large_objects), cmocka_unit_test(places), cmocka_unit_test(writer),
-        cmocka_unit_test(damage), cmocka_unit_test(files), cmocka_unit_test(big_file),
+        cmocka_unit_test(values),  cmocka_unit_test(strings),   cmocka_unit_test(utf8),
+        cmocka_unit_test(numbers), cmocka_unit_test(structure), cmocka_unit_test(large_objects),
+        cmocka_unit_test(places),  cmocka_unit_test(writer),    cmocka_unit_test(damage),
+        cmocka_unit_test(files),   cmocka_unit_test(big_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* `codedance plan` reproduces the published sizes of Qwen2.5-VL exactly, and its optimizer line is what rl/optim.c takes. */
+/* `codedance plan` reproduces the published sizes of Qwen2.5-VL exactly, and its optimizer line is what rl/optim.c
+ * takes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,8 +25,10 @@ typedef struct size_row {
 static const size_row sizes[] = {
     {"3B", 2048, 36, 16, 2, 11008, 151936, 3420, true, 3754622976, 3085938688, 668684288, 824, 7509245952, 36864},
     {"7B", 3584, 28, 28, 4, 18944, 152064, 3420, false, 8292166656, 7615616512, 676550144, 729, 16584333312, 57344},
-    {"32B", 5120, 64, 40, 8, 27648, 152064, 3456, false, 33452718336, 32763876352, 688841984, 1161, 66905436672, 262144},
-    {"72B", 8192, 80, 64, 8, 29568, 152064, 3456, false, 73410777344, 72706203648, 704573696, 1353, 146821554688, 327680},
+    {"32B", 5120, 64, 40, 8, 27648, 152064, 3456, false, 33452718336, 32763876352, 688841984, 1161, 66905436672,
+     262144},
+    {"72B", 8192, 80, 64, 8, 29568, 152064, 3456, false, 73410777344, 72706203648, 704573696, 1353, 146821554688,
+     327680},
 };
 
 static char path[] = "/tmp/test_plan_XXXXXX";
@@ -34,17 +37,20 @@ static void write_config(const size_row *s)
 {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f,
-            "{\"architectures\":[\"Qwen2_5_VLForConditionalGeneration\"],\"model_type\":\"qwen2_5_vl\",\"hidden_size\":%d,"
-            "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"intermediate_size\":%d,"
-            "\"vocab_size\":%d,\"tie_word_embeddings\":%s,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000.0,"
-            "\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},\"max_position_embeddings\":128000,"
-            "\"hidden_act\":\"silu\",\"image_token_id\":151655,\"video_token_id\":151656,\"vision_start_token_id\":151652,"
-            "\"vision_end_token_id\":151653,\"bos_token_id\":151643,\"eos_token_id\":151645,\"vision_config\":{\"depth\":32,"
-            "\"hidden_size\":1280,\"num_heads\":16,\"intermediate_size\":%d,\"out_hidden_size\":%d,\"patch_size\":14,"
-            "\"spatial_patch_size\":14,\"temporal_patch_size\":2,\"spatial_merge_size\":2,\"window_size\":112,"
-            "\"fullatt_block_indexes\":[7,15,23,31],\"tokens_per_second\":2,\"in_chans\":3,\"hidden_act\":\"silu\"}}\n",
-            s->hidden, s->layers, s->heads, s->kv, s->inner, s->vocab, s->tied ? "true" : "false", s->vision_inner, s->hidden);
+    fprintf(
+        f,
+        "{\"architectures\":[\"Qwen2_5_VLForConditionalGeneration\"],\"model_type\":\"qwen2_5_vl\",\"hidden_size\":%d,"
+        "\"num_hidden_layers\":%d,\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"intermediate_size\":%d,"
+        "\"vocab_size\":%d,\"tie_word_embeddings\":%s,\"rms_norm_eps\":1e-6,\"rope_theta\":1000000.0,"
+        "\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},\"max_position_embeddings\":128000,"
+        "\"hidden_act\":\"silu\",\"image_token_id\":151655,\"video_token_id\":151656,\"vision_start_token_id\":151652,"
+        "\"vision_end_token_id\":151653,\"bos_token_id\":151643,\"eos_token_id\":151645,\"vision_config\":{\"depth\":"
+        "32,"
+        "\"hidden_size\":1280,\"num_heads\":16,\"intermediate_size\":%d,\"out_hidden_size\":%d,\"patch_size\":14,"
+        "\"spatial_patch_size\":14,\"temporal_patch_size\":2,\"spatial_merge_size\":2,\"window_size\":112,"
+        "\"fullatt_block_indexes\":[7,15,23,31],\"tokens_per_second\":2,\"in_chans\":3,\"hidden_act\":\"silu\"}}\n",
+        s->hidden, s->layers, s->heads, s->kv, s->inner, s->vocab, s->tied ? "true" : "false", s->vision_inner,
+        s->hidden);
     fclose(f);
 }
 
@@ -94,14 +100,17 @@ static void optimizer_line(void **state)
     size_row tiny = {"tiny", 64, 2, 4, 2, 96, 300, 0, true, 0, 0, 0, 0, 0, 0};
     write_config(&tiny);
     FILE *f = fopen(path, "w"); /* text only: small enough to build for real */
-    fprintf(f, "{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\",\"hidden_size\":64,\"num_hidden_layers\":2,"
-               "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"intermediate_size\":96,\"vocab_size\":300,"
-               "\"tie_word_embeddings\":true,\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"max_position_embeddings\":512,"
-               "\"hidden_act\":\"silu\",\"bos_token_id\":1,\"eos_token_id\":2}\n");
+    fprintf(
+        f,
+        "{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\",\"hidden_size\":64,\"num_hidden_layers\":2,"
+        "\"num_attention_heads\":4,\"num_key_value_heads\":2,\"intermediate_size\":96,\"vocab_size\":300,"
+        "\"tie_word_embeddings\":true,\"rms_norm_eps\":1e-6,\"rope_theta\":10000.0,\"max_position_embeddings\":512,"
+        "\"hidden_act\":\"silu\",\"bos_token_id\":1,\"eos_token_id\":2}\n");
     fclose(f);
     json *conf = NULL;
     model_config mc;
-    if (json_read_file(&conf, path, 1 << 16) != ST_OK || model_config_from_json(&mc, conf) != ST_OK) fail_msg("%s", fail_message());
+    if (json_read_file(&conf, path, 1 << 16) != ST_OK || model_config_from_json(&mc, conf) != ST_OK)
+        fail_msg("%s", fail_message());
     json_free(conf);
     backend *b = NULL;
     assert_int_equal(backend_open_cpu(&b, 1, "auto"), ST_OK);
