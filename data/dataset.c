@@ -13,16 +13,16 @@
 
 enum { LINE_MAX_BYTES = 16 << 20 };
 
+typedef struct shard_file { shard *s; char *path; int64_t first; } shard_file; /* first: number of its first row */
+
 /* One of two kinds: lines of a file (fd >= 0) or shards. */
 struct dataset {
     char *path, *folder; /* of the JSONL file; pictures are relative to folder */
     int fd;
     int64_t count;
     int64_t *line; /* count+1 offsets */
-    int n_shard;
-    shard **shards;
-    char **shard_path;
-    int64_t *first; /* n_shard+1 row numbers */
+    int n_file;
+    shard_file *files;
 };
 
 static bool ends_with(const char *s, const char *tail)
@@ -90,26 +90,16 @@ static status open_jsonl(dataset *d)
 
 static status add_shard(dataset *d, const char *path)
 {
-    shard **shards = realloc(d->shards, ((size_t)d->n_shard + 1) * sizeof *shards);
-    if (shards) d->shards = shards;
-    int64_t *first = realloc(d->first, ((size_t)d->n_shard + 2) * sizeof *first);
-    if (first) d->first = first;
-    char **names = realloc(d->shard_path, ((size_t)d->n_shard + 1) * sizeof *names);
-    if (names) d->shard_path = names;
-    char *name = strdup(path);
-    if (!shards || !first || !names || !name) {
-        free(name);
-        return FAIL(ST_ENOMEM, "%s: no memory", path);
-    }
-    status st = shard_open(&d->shards[d->n_shard], path);
+    shard_file *grown = realloc(d->files, ((size_t)d->n_file + 1) * sizeof *grown);
+    if (grown) d->files = grown;
+    shard_file f = {.path = strdup(path), .first = d->count};
+    status st = grown && f.path ? shard_open(&f.s, path) : FAIL(ST_ENOMEM, "%s: no memory", path);
     if (st != ST_OK) {
-        free(name);
+        free(f.path);
         return st;
     }
-    d->shard_path[d->n_shard] = name;
-    d->first[d->n_shard] = d->count;
-    d->count += shard_rows(d->shards[d->n_shard++]);
-    d->first[d->n_shard] = d->count;
+    d->count += shard_rows(f.s);
+    d->files[d->n_file++] = f;
     return ST_OK;
 }
 
@@ -157,14 +147,12 @@ status dataset_open(dataset **out, const char *path)
 void dataset_close(dataset *d)
 {
     if (!d) return;
-    for (int i = 0; i < d->n_shard; i++) {
-        shard_close(d->shards[i]);
-        free(d->shard_path[i]);
+    for (int i = 0; i < d->n_file; i++) {
+        shard_close(d->files[i].s);
+        free(d->files[i].path);
     }
     if (d->fd >= 0) close(d->fd);
-    free(d->shards);
-    free(d->shard_path);
-    free(d->first);
+    free(d->files);
     free(d->line);
     free(d->folder);
     free(d->path);
@@ -173,15 +161,15 @@ void dataset_close(dataset *d)
 
 int64_t dataset_count(const dataset *d) { return d->count; }
 
-static int find_shard(const dataset *d, int64_t row)
+static const shard_file *find_shard(const dataset *d, int64_t row)
 {
-    int low = 0, high = d->n_shard - 1;
+    int low = 0, high = d->n_file - 1;
     while (low < high) {
         int mid = (low + high + 1) / 2;
-        if (d->first[mid] <= row) low = mid;
+        if (d->files[mid].first <= row) low = mid;
         else high = mid - 1;
     }
-    return low;
+    return &d->files[low];
 }
 
 static status read_line(dataset *d, int64_t i, char **text, size_t *n)
@@ -214,9 +202,9 @@ status dataset_sample(dataset *d, int64_t i, sample *out)
         snprintf(what, sizeof what, "%s:%lld", d->path, (long long)i + 1);
         TRY(read_line(d, i, &text, &n));
     } else {
-        int s = find_shard(d, i);
-        snprintf(what, sizeof what, "%s:%lld", d->shard_path[s], (long long)(i - d->first[s]) + 1);
-        TRY(shard_row(d->shards[s], i - d->first[s], &text, &n));
+        const shard_file *f = find_shard(d, i);
+        snprintf(what, sizeof what, "%s:%lld", f->path, (long long)(i - f->first) + 1);
+        TRY(shard_row(f->s, i - f->first, &text, &n));
     }
     status st = sample_parse(out, text, n, what);
     free(text);
@@ -231,9 +219,9 @@ static status picture_path(const dataset *d, const char *ref, char *path, size_t
 
 static status find_picture(dataset *d, const char *ref, shard **s, int64_t *at)
 {
-    for (int i = 0; i < d->n_shard; i++) {
-        *at = shard_find_image(d->shards[i], ref);
-        *s = d->shards[i];
+    for (int i = 0; i < d->n_file; i++) {
+        *at = shard_find_image(d->files[i].s, ref);
+        *s = d->files[i].s;
         if (*at >= 0) return ST_OK;
     }
     return FAIL(ST_ECORRUPT, "%s: no shard holds image %s", d->path, ref);

@@ -133,7 +133,7 @@ static status net_open(net *n, backend *b, uint64_t seed)
     rng_key key = rng_make_key(seed, RNG_INIT, 0x1eac, 0, 0, 0);
     for (int i = 0; i < HIDDEN * FEATURES; i++) w[i] = rng_normal(key, (uint64_t)i) / sqrtf(FEATURES);
     b->upload(b, &n->p.w1, w);
-    for (int i = 0; i < CLASSES * HIDDEN; i++) w[i] = 0.1f * rng_normal(key, (uint64_t)(HIDDEN * FEATURES + i)) / sqrtf(HIDDEN);
+    for (int i = 0; i < CLASSES * HIDDEN; i++) w[i] = 0.1f * rng_normal(key, (uint64_t)HIDDEN * FEATURES + (uint64_t)i) / sqrtf(HIDDEN);
     b->upload(b, &n->p.w2, w);
     free(w);
     b->fill(b, &n->dlogp, -1.0f / BATCH);

@@ -28,16 +28,16 @@ static status parse_mix(const char *text, float *mix)
         size_t n = strcspn(p, "=,");
         int c = category_of(p, n);
         if (c < 0) {
-            char known[128] = "";
-            for (int i = 0; i < SYNTH_CATEGORY_COUNT; i++) {
-                if (i) strcat(known, ", ");
-                strcat(known, synth_category_name((synth_category)i));
-            }
+            char known[256];
+            size_t at = 0;
+            for (int i = 0; i < SYNTH_CATEGORY_COUNT; i++)
+                at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", synth_category_name((synth_category)i));
             return args_usage("--mix: unknown category \"%.*s\"; known: %s", (int)n, p, known);
         }
+        const char *number = p + n + (p[n] == '=');
         char *end = NULL;
-        double w = p[n] == '=' ? strtod(p + n + 1, &end) : -1;
-        if (p[n] != '=' || end == p + n + 1 || (*end && *end != ',') || !(w >= 0 && w <= 1e6))
+        double w = strtod(number, &end);
+        if (p[n] != '=' || end == number || (*end && *end != ',') || !(w >= 0 && w <= 1e6))
             return args_usage("--mix: category %.*s needs a weight, as in %.*s=1", (int)n, p, (int)n, p);
         mix[c] = (float)w;
         p = *end ? end + 1 : end;
