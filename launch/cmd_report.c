@@ -77,13 +77,14 @@ static status gather(report *r, const arg_list *runs, const arg_list *evals)
 status cmd_report(int argc, char **argv)
 {
     arg_list runs = {0}, evals = {0};
-    const char *out = "report.html", *summary = NULL;
+    const char *out = "report.html", *summary = NULL, *leak = NULL;
     double wall = (double)NAN;
     int64_t gallery = 3;
     bool helped = false;
     const arg table[] = {
         {"out", ARG_STR, &out, "FILE", "the page (report.html)"},
         {"eval", ARG_LIST, &evals, "DIR", "a directory of evaluation files besides those of the runs"},
+        {"leak", ARG_STR, &leak, "FILE", "the result of codedance data leak"},
         {"summary", ARG_STR, &summary, "FILE", "also write the numbers as JSON"},
         {"wall", ARG_NUM, &wall, "SECONDS", "wall-clock time to show (default: the sum of the runs' wall_s files)"},
         {"gallery", ARG_INT, &gallery, "N", "trajectories shown per evaluation, category and result (3)"},
@@ -98,6 +99,7 @@ status cmd_report(int argc, char **argv)
     TRY(report_create(&r, (int)gallery));
     json_out data = {0}, numbers = {0};
     status st = gather(r, &runs, &evals);
+    if (st == ST_OK && leak != NULL) st = report_add_leak(r, leak);
     if (st == ST_OK) {
         report_page_data(r, wall, &data);
         st = write_page(out, &data);

@@ -312,6 +312,13 @@ status report_add_evals(report *r, const char *dir, const char *arm, int64_t see
     return report_scan_evals(r, dir, arm, seed, NULL, NULL);
 }
 
+status report_add_leak(report *r, const char *path)
+{
+    json_free(r->leak);
+    r->leak = NULL;
+    return json_read_file(&r->leak, path, MAX_FILE);
+}
+
 /* ---- output ---- */
 
 status report_create(report **out, int gallery)
@@ -337,6 +344,7 @@ void report_destroy(report *r)
     for (int i = 0; i < r->n_image; i++) free(r->image[i]);
     free(r->image);
     free(r->seen);
+    json_free(r->leak);
     free(r);
 }
 
@@ -368,6 +376,7 @@ void report_page_data(report *r, double wall_s, json_out *o)
     put_list(o, "runs", &r->runs);
     put_list(o, "evals", &r->evals);
     put_list(o, "trajs", &r->trajs);
+    json_key(o, "leak"), json_put_node(o, r->leak);
     json_key(o, "images");
     json_open(o, '[');
     for (int i = 0; i < r->n_image; i++) json_put_str(o, r->image[i]);

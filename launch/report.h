@@ -15,6 +15,8 @@ void report_destroy(report *r);
 status report_add_run(report *r, const char *dir, bool *used);
 /* A directory of evaluation files NAME.json with NAME/trajectories.jsonl beside them. */
 status report_add_evals(report *r, const char *dir, const char *arm, int64_t seed);
+/* The result of `codedance data leak`. */
+status report_add_leak(report *r, const char *path);
 /* wall_s: NaN when not given. */
 void report_page_data(report *r, double wall_s, json_out *o);
 void report_summary(const report *r, double wall_s, json_out *o);

@@ -21,6 +21,7 @@ struct report {
     double wall_s, peak_rss, logp_diff, share_sum;
     int64_t share_n;
     int n_eval;
+    json *leak;
 };
 
 bool report_exists(const char *path);

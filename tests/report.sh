@@ -14,18 +14,18 @@ keep=${2:-$work}
 fail() { echo "not ok: $*"; exit 1; }
 
 $python "$here/report_fake.py" "$work/demo" || fail "making the run directories"
-"$exe" report "$work"/demo/seed*/* "$work/demo/notes.json" --eval "$work/demo/eval" --out "$keep/report.html" --summary "$work/summary.json" \
+"$exe" report "$work"/demo/seed*/* "$work/demo/notes.json" --eval "$work/demo/eval" --leak "$work/demo/leak.json" --out "$keep/report.html" --summary "$work/summary.json" \
     --wall 512.5 || fail "codedance report"
 $python - "$work/summary.json" <<'PY' || fail "summary.json"
 import json, sys
 s = json.load(open(sys.argv[1]))
 assert s["wall_s"] == 512.5 and s["peak_rss_mib"] == 812.5 and s["max_logp_diff"] == 0, s
 assert abs(s["gflops_share_of_peak"] - 0.55) < 1e-9
-r = [x for x in s["rows"] if x["arm"] == "sft" and x["force"] == "tool" and x["category"] == "rd_hard"]
+r = [x for x in s["rows"] if x["stage"] == "sft" and x["force"] == "tool" and x["category"] == "rd_hard"]
 assert len(r) == 1 and r[0]["accuracy"] == 0.97 and r[0]["tool_rate"] == 1 and r[0]["n"] == 300, r
 sizes = sorted({x["tile_scale"] for x in s["rows"] if "tile_scale" in x})
 assert sizes == [1, 2, 4, 8, 16, 32], sizes
-assert len([x for x in s["rows"] if x["arm"] == "fixed" and x["category"] == "all" and "tile_scale" not in x]) == 2
+assert len([x for x in s["rows"] if x["arm"] == "fixed" and x["stage"] == "rl" and x["category"] == "rd_easy" and "tile_scale" not in x]) == 2
 PY
 grep -qE '(src|href)="https?:' "$keep/report.html" && fail "the page asks the network for something"
 "$exe" report "$work" --out "$work/none.html" 2>/dev/null && fail "a directory without runs must be an error"
@@ -41,7 +41,7 @@ page = open(sys.argv[1]).read()
 page = page.replace("<body>", "<body><script>window.errs=[];addEventListener('error',e=>errs.push(e.message));</script>", 1)
 driver = """<script>setTimeout(() => {
   const out = {errors: errs, ready: document.body.dataset.ready, sections: [...document.querySelectorAll('main section')].map(s => s.id),
-    plots: document.querySelectorAll('svg.plot path').length, scroll: document.documentElement.scrollWidth - innerWidth, width: innerWidth};
+    table: [...document.querySelectorAll('#results tbody tr')].map(r => [...r.children].map(c => c.firstChild.nodeValue || c.textContent)), plots: document.querySelectorAll('svg.plot path').length, scroll: document.documentElement.scrollWidth - innerWidth, width: innerWidth};
   const n = () => document.querySelectorAll('#cards .item').length, count = () => document.querySelector('.count').textContent;
   const set = (id, v) => { const s = document.getElementById(id); s.value = v; s.dispatchEvent(new Event('change')); };
   out.all = count();
@@ -65,11 +65,14 @@ import html, json, re, sys
 m = re.search(r'<pre id="result">(.*?)</pre>', open(sys.argv[1]).read(), re.S)
 assert m, "the driver did not finish"
 r = json.loads(html.unescape(m.group(1)))
-print("#", {k: v for k, v in r.items() if k != "sections"})
+print("#", {k: v for k, v in r.items() if k not in ("sections", "table")})
 first = lambda k: int(r[k].split()[0])
 assert r["errors"] == [] and r["ready"] == "1"
-for s in ("sizes", "results", "forced", "learning", "tools", "reward", "before", "gallery", "runs"):
+for s in ("sizes", "results", "forced", "leak", "learning", "tools", "reward", "before", "gallery", "runs"):
     assert s in r["sections"], s
+table = {row[0]: row[1:] for row in r["table"]}
+assert set(table) == {"control", "sft", "none", "published", "fixed", "pair"}, list(table)
+assert "–" not in table["fixed"], table["fixed"]  # a later measurement of one category hides no other
 assert r["plots"] > 200 and r["scroll"] <= 0, "plots or sideways scrolling"
 assert first("all") == 72 > first("hard") == 12 == first("used") + first("direct") and first("wrong") <= first("hard")
 assert r["open"] and r["code"] and r["pics"] >= 2 and r["chips"] > 10 and r["legend"] > 0

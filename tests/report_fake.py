@@ -110,21 +110,43 @@ def run(root, arm, seed, steps):
     open(d + "/peak_rss_mib", "w").write("812.5\n")
 
 
+def start(root, name, arm, seed, acc_hard, tool, fail):
+    """A run that ends with supervised fine-tuning: the start of the arms, and the control."""
+    d = "%s/seed%d/%s" % (root, seed, name)
+    os.makedirs(d + "/eval")
+    with open(d + "/config.yaml", "w") as f:
+        f.write("run:\n  name: %s\n  seed: %d\ntrain:\n  arm: %s\n" % (name, seed, arm))
+    with open(d + "/metrics.jsonl", "w") as f:
+        for stage, n in (("warmup", 60), ("sft", 110)):
+            for s in range(n):
+                f.write(json.dumps(dict(stage=stage, step=s, loss=3 * math.exp(-s / 9) + 0.2 + rnd.random() / 20, grad_norm=1.0)) + "\n")
+    evaluation(d + "/eval/sft_000110.json", arm, "sft", seed, 110,
+               [row(c, 300, 0.97 if "easy" in c else acc_hard, tool, 1.4 * tool, fail) for c in CATEGORIES])
+
+
 def main(root):
     for seed in (0, 1):
+        start(root, "sft", "fixed", seed, 0.45, 0.42, 0.21)
+        start(root, "control", "control", seed, 0.11, 0.0, None)
         for arm in ("fixed", "none", "published"):
             run(root, arm, seed, 130)
     e = root + "/eval"
     os.makedirs(e)
-    sft = [row(c, 300, 0.97 if "easy" in c else 0.45, 0.42, 0.6, 0.21) for c in CATEGORIES]
-    control = [row(c, 300, 0.98 if "easy" in c else 0.11, 0.0, 0.0, None) for c in CATEGORIES]
-    evaluation(e + "/0_sft.json", "sft", "sft", 0, 1100, sft)
-    evaluation(e + "/0_control.json", "control", "sft", 0, 1900, control)
-    evaluation(e + "/0_sft_direct.json", "sft", "sft", 0, 1100, [row(c, 300, 0.97 if "easy" in c else 0.09, 0, 0, None) for c in CATEGORIES], force="direct")
-    evaluation(e + "/0_sft_tool.json", "sft", "sft", 0, 1100, [row(c, 300, 0.97, 1, 1.2, 0.2) for c in CATEGORIES], force="tool")
+    how = dict(force="direct", shuffled=False)
+    evaluation(e + "/sft_direct.json", "fixed", "sft", 0, 0, [row(c, 300, 0.97 if "easy" in c else 0.09, 0, 0, None) for c in CATEGORIES], **how)
+    evaluation(e + "/sft_tool.json", "fixed", "sft", 0, 0, [row(c, 300, 0.97, 1, 1.2, 0.2) for c in CATEGORIES], force="tool", shuffled=False)
+    evaluation(e + "/fixed_shuffled.json", "shuffled", "rl", 0, 0, [row(c, 300, 0.97 if "easy" in c else 0.12, 0.5, 0.6, 0.03) for c in CATEGORIES],
+               force="free", shuffled=True)
+    for name, arm, acc in (("pair_before", "fixed", 0.26), ("pair_after", "pair", 0.97)):
+        evaluation("%s/%s.json" % (e, name), arm, "rl", 0, 0, [row("scn_rot", 300, acc, 0.98, 1.8, 0.03)], force="free", shuffled=False)
     for k, direct in ((1, 0.1), (2, 0.12), (4, 0.3), (8, 0.81), (16, 0.97), (32, 0.99)):
         for force, acc, tool in (("free", max(direct, 0.97), 1 - direct * 0.98), ("direct", direct, 0), ("tool", 0.98, 1)):
-            evaluation("%s/0_size%d_%s.json" % (e, k, force), "fixed", "rl", 0, 130, [row("rd_easy", 400, acc, tool, tool, 0.03 if tool else None)], force=force, tile_scale=k)
+            evaluation("%s/size%d_%s.json" % (e, k, force), "fixed", "rl", 0, 0, [row("rd_easy", 400, acc, tool, tool, 0.03 if tool else None)],
+                       force=force, tile_scale=k, shuffled=False)
+    with open(root + "/leak.json", "w") as f:
+        json.dump(dict(seed=1, n=12000, epochs=8, seconds=9.5, rows=[
+            dict(category="rd_hard", what="the digit of a tiny tile", tile_scale=1, chance=0.1, accuracy=0.14, best_epoch=0.15, goal=0.25),
+            dict(category="rd_easy", what="the digit that fills the card", tile_scale=32, chance=0.1, accuracy=0.99, best_epoch=0.99, goal=None)]), f)
     open(root + "/notes.json", "w").write("{}")
 
 

@@ -36,11 +36,16 @@ function wilson(p, n) {
   return [Math.max(0, (c - w) / d), Math.min(1, (c + w) / d)];
 }
 const plain = D.evals.filter(e => e.force === "free" && !e.tile_scale && !e.shuffled);
+/* A later measurement replaces an earlier one category by category, so that one of a single category doesn't hide the rest. */
 function latest(list) {
   const by = new Map();
-  for (const e of list) {
-    const key = [label(e), e.seed, e.force, e.tile_scale].join("|"), old = by.get(key);
-    if (!old || (e.step ?? 1e18) >= (old.step ?? 1e18)) by.set(key, e);
+  for (const e of list.slice().sort((x, y) => (x.step || 1e18) - (y.step || 1e18))) {
+    const key = [label(e), e.seed, e.force, e.tile_scale].join("|"), m = by.get(key) || { ...e, rows: [] };
+    const total = m.rows.find(r => r.category === "all"), own = e.rows.find(r => r.category === "all");
+    const keepTotal = total && own && total.n > own.n;
+    const fresh = e.rows.filter(r => !(keepTotal && r.category === "all"));
+    m.rows = m.rows.filter(r => !fresh.some(f => f.category === r.category)).concat(fresh);
+    by.set(key, m);
   }
   return [...by.values()];
 }
@@ -59,6 +64,7 @@ const ofName = n => finals.filter(e => label(e) === n);
 const order = c => (/easy/.test(c) ? 0 : /hard/.test(c) ? 1 : 2);
 const categories = uniq(finals.flatMap(e => e.rows.map(r => r.category))).filter(c => c !== "all").sort((a, b) => order(a) - order(b));
 const easy = categories.filter(c => /easy/.test(c)), hard = categories.filter(c => /hard/.test(c));
+const core = easy.concat(hard).length ? easy.concat(hard) : categories;
 const over = (n, cats, f) => mean(cats.map(c => { const q = pool(ofName(n), c); return q ? q[f] : NaN; }));
 names.forEach(style);
 
@@ -72,7 +78,7 @@ if (best) {
   if (easy.length) stats.push(stat(pct(over(best, easy, "v")), `accuracy where it is plain to see (${best})`, arrow("v", easy)));
   if (easy.length) stats.push(stat(pct(over(best, easy, "tool")), "of plain questions still answered with code", arrow("tool", easy)));
   if (hard.length) stats.push(stat(pct(over(best, hard, "tool")), "of hard questions answered with code", arrow("tool", hard)));
-  stats.push(stat(pct(over(best, categories, "fail")), "of code turns fail", arrow("fail", categories)));
+  stats.push(stat(pct(over(best, core, "fail")), "of code turns fail", arrow("fail", core)));
 }
 if (Number.isFinite(D.max_logp_diff)) stats.push(stat(D.max_logp_diff === 0 ? "0" : num(D.max_logp_diff), "largest difference between rollout and trainer log-probs" + (D.max_logp_diff === 0 ? ": equal bits" : "")));
 if (Number.isFinite(D.wall_s)) stats.push(stat(D.wall_s >= 100 ? (D.wall_s / 60).toFixed(1) : D.wall_s.toFixed(0), "wall-clock time, all of it", D.wall_s >= 100 ? "min" : "s"));
@@ -108,7 +114,7 @@ function table() {
   return h("div", { class: "card" }, h("p", { class: "note" }, "Accuracy; below it the share of answers that used code."), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), h("tbody", {}, names.map(n => {
     const dot = h("span", { class: "dot" });
     dot.style.background = style(n).color;
-    const all = pool(ofName(n), "all") || { calls: over(n, categories, "calls"), fail: over(n, categories, "fail") };
+    const all = pool(ofName(n), "all") || { calls: over(n, core, "calls"), fail: over(n, core, "fail") };
     return h("tr", {}, h("td", {}, dot, n), categories.map(c => {
       const q = pool(ofName(n), c);
       return q ? h("td", { class: "heat", style: heat(q.v, true) }, pct(q.v), h("small", {}, "code " + pct(q.tool))) : h("td", {}, "–");
@@ -119,13 +125,23 @@ section("results", "Results", "Results", names.length ? `Final evaluation of eve
   categories.length ? h("div", { style: "margin-top:16px" }, intervalCard({ title: "Accuracy by category", categories, xlabel: "accuracy, with 95 % interval",
     series: names.map(n => ({ name: n, ...style(n), at: Object.fromEntries(categories.map(c => [c, pool(ofName(n), c)])) })) })) : null);
 
-const forced = latest(D.evals.filter(e => !e.tile_scale && !e.shuffled));
-section("forced", "Direct or code", "Direct or with code", "The same model forced one way or the other: what a call is worth in each category.",
+const forced = latest(D.evals.filter(e => !e.tile_scale && !e.shuffled)), mixed = D.evals.filter(e => e.shuffled);
+const cats = categories.length ? categories : uniq(D.evals.flatMap(e => e.rows.map(r => r.category)));
+const having = list => cats.filter(c => list.some(e => e.rows.some(r => r.category === c)));
+const at = list => Object.fromEntries(cats.map(c => [c, pool(list, c)]));
+section("forced", "Direct or code", "Direct or with code", "The same model forced one way or the other: what a call is worth in each category. And a control: with the returned pictures exchanged between conversations, answers that truly depend on them must fall to chance.",
   grid(uniq(forced.filter(e => e.force !== "free").map(label)).map(n => {
-    const cats = categories.length ? categories : uniq(forced.flatMap(e => e.rows.map(r => r.category)));
-    const at = f => Object.fromEntries(cats.map(c => [c, pool(forced.filter(e => e.force === f && label(e).split(/[ ,_]/)[0] === n.split(/[ ,_]/)[0]), c)]));
-    return intervalCard({ title: n, categories: cats, series: [{ name: "free", color: "var(--c0)", mark: 0, at: at("free") }, { name: "direct", color: "var(--c1)", mark: 2, at: at("direct") }, { name: "code", color: "var(--c2)", mark: 1, at: at("tool") }] });
-  })));
+    const of = f => forced.filter(e => e.force === f && label(e) === n);
+    return intervalCard({ title: `${n}, forced`, categories: having(of("direct").concat(of("tool"))), series: [{ name: "free", color: "var(--c0)", mark: 0, at: at(of("free")) }, { name: "direct", color: "var(--c1)", mark: 2, at: at(of("direct")) }, { name: "code", color: "var(--c2)", mark: 1, at: at(of("tool")) }] });
+  }), mixed.length ? intervalCard({ title: "Returned pictures exchanged", categories: having(mixed), series: [{ name: best, color: "var(--c0)", mark: 0, at: at(ofName(best)) }, { name: "exchanged", color: "var(--c1)", mark: 2, at: at(mixed) }] }) : null));
+
+function leaks() {
+  if (!D.leak || !D.leak.rows) return null;
+  const rows = D.leak.rows.map(r => { const dot = h("td", {}, r.goal === null || r.goal === undefined ? "" : r.accuracy <= r.goal ? h("span", { class: "mark ok" }, "✓") : h("span", { class: "mark no" }, "✗"));
+    return h("tr", {}, h("td", {}, r.category), h("td", { style: "text-align:left;white-space:normal" }, r.what), h("td", {}, `×${r.tile_scale}`), h("td", {}, pct(r.chance)), h("td", {}, pct(r.accuracy)), h("td", {}, pct(r.goal)), dot); });
+  return h("div", { class: "card" }, h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["category", "asked", "detail", "chance", "read", "at most", ""].map((t, i) => h("th", { style: i === 1 ? "text-align:left" : null }, t)))), h("tbody", {}, rows))));
+}
+section("leak", "Leak test", "Is the detail really gone?", D.leak ? `A perceptron trained on ${D.leak.n} views of each kind, to see what can be read from the small picture at all. Hard details must stay near chance.` : "", leaks());
 
 /* ---- over time ---- */
 const stagesOf = r => Object.keys(r.metrics || {});
@@ -147,7 +163,7 @@ function curves(stage, name, opts = {}) {
     const steps = list.find(x => x.v.length === n).step, sm = list.map(x => smooth(x.v, w));
     const every = Math.max(1, Math.ceil(n / 260));
     const points = steps.map((s, i) => { const v = sm.map(x => x[i]).filter(Number.isFinite); return list.length > 1 ? [s, mean(v), Math.min(...v), Math.max(...v)] : [s, mean(v)]; }).filter((_, i) => i % every === 0 || i === n - 1);
-    const key = names.includes(arm) || stage === "rl" ? arm : arm;
+    const key = stage === "rl" ? arm : label({ arm, stage: "sft" });
     out.push({ name: opts.suffix ? `${key}, ${opts.suffix}` : key, color: style(key).color, dash: opts.dash, points, raw: list.length === 1 && w > 0 && n <= 400 ? steps.map((s, i) => [s, list[0].v[i]]) : null });
   }
   return out;
@@ -166,8 +182,8 @@ const pair = (cats, title, note) => { const s = curves("rl", r => perCategory(r,
 section("tools", "Tool use", "When it reaches for code", "Share of answers that used code while training. The balanced reward should push it down where a look is enough and up where it is not.", grid(
   pair(tEasy, "Plain questions", tEasy.join(", ")), pair(tHard, "Hard questions", tHard.join(", ")),
   curveCard("Failed code turns", "rl", "code_fail_rate", { floor: 0, yfmt: pct, note: "share of executed code that raised or returned nothing" }),
-  finals.length ? scatterCard({ title: "Calls against accuracy", note: "mean over categories, final evaluation", xlabel: "calls per question",
-    series: names.map(n => ({ name: n, ...style(n), points: [[over(n, categories, "calls"), over(n, categories, "v"), `${num(over(n, categories, "calls"))} calls, ${pct(over(n, categories, "v"))} right`]] })) }) : null));
+  finals.length ? scatterCard({ title: "Calls against accuracy", note: "mean over the plain and hard categories, final evaluation", xlabel: "calls per question",
+    series: names.map(n => ({ name: n, ...style(n), points: [[over(n, core, "calls"), over(n, core, "v"), `${num(over(n, core, "calls"))} calls, ${pct(over(n, core, "v"))} right`]] })).filter(x => Number.isFinite(x.points[0][0])) }) : null));
 
 function dcurve() {
   const r = D.runs.find(x => x.arm === best && x.metrics && x.metrics.rl) || runsWith("rl")[0];
