@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -188,6 +189,8 @@ static void record_common(trainer *t, double wall, double lr)
     const learn_sums *s = &t->sums;
     metrics_num(t->out, "lr", lr);
     metrics_num(t->out, "step_s", wall);
+    struct rusage use;
+    if (getrusage(RUSAGE_SELF, &use) == 0) metrics_num(t->out, "peak_rss_mib", (double)use.ru_maxrss / 1024);
     if (s->tokens > 0) {
         double gflops = s->flops / wall * 1e-9;
         metrics_num(t->out, "tokens", (double)s->tokens);
