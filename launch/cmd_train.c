@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,15 @@
 #include "launch/commands.h"
 #include "launch/setup.h"
 #include "rl/trainer.h"
+
+static volatile sig_atomic_t stop;
+
+/* The first signal asks, the second one ends the process as usual. */
+static void ask_to_stop(int sig)
+{
+    stop = 1;
+    signal(sig, SIG_DFL);
+}
 
 /* Every directory of the path. */
 static status make_dirs(const char *path)
@@ -67,7 +77,10 @@ static status train(setup *s, trainer *t, const char *dir, bool resume)
                        .boxes = s->boxes,
                        .run_dir = s->o.dir,
                        .side_dir = s->o.model_path,
-                       .seed = (uint64_t)s->o.seed};
+                       .seed = (uint64_t)s->o.seed,
+                       .stop = &stop};
+    signal(SIGINT, ask_to_stop);
+    signal(SIGTERM, ask_to_stop);
     return trainer_run(t, &p, resume);
 }
 

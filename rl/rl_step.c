@@ -280,6 +280,14 @@ static status record_rollouts(trainer *t, rl *s, double *reward_mean, eval_resul
     return st;
 }
 
+/* A sandbox that fails by itself would turn training into noise: most of a step lost is an error, not a number. */
+static status check_infra(const eval_result *rows)
+{
+    if (!(rows->infra > 0.5)) return ST_OK;
+    return FAIL(ST_EUNAVAIL, "%.0f %% of the step's rollouts failed in the sandbox itself; codedance doctor says what is wrong",
+                100 * rows->infra);
+}
+
 /* Mean of -log p over sampled tokens: an unbiased estimate of the policy's entropy per token. */
 static status entropy_estimate(trainer *t, const rl *s, double *out)
 {
@@ -334,6 +342,7 @@ static status step_inside(trainer *t, rl *s, int64_t step, double lr)
     status st = rows ? ST_OK : FAIL(ST_ENOMEM, "no memory for rl");
     if (st == ST_OK) st = roll_out(t, s, step, &stats);
     if (st == ST_OK) st = record_rollouts(t, s, &reward, rows);
+    if (st == ST_OK) st = check_infra(rows);
     if (st == ST_OK) st = entropy_estimate(t, s, &entropy);
     if (st == ST_OK) st = learn(t, s, lr, &u);
     int64_t n[3] = {stats.sampled, stats.prefilled, stats.tool_calls};

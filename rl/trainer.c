@@ -215,6 +215,15 @@ static void print_line(const trainer *t, const char *stage, int64_t step, int64_
     log_info("%s %lld/%lld  %s  lr %.2e%s  %.2f s", stage, (long long)step, (long long)steps, t->line, lr, speed, wall);
 }
 
+/* Whether any rank was asked to stop. Collective. */
+static status asked_to_stop(trainer *t, bool *stop)
+{
+    int64_t n = t->p.stop && *t->p.stop;
+    TRY(trainer_sum(t, &n, 1));
+    *stop = n > 0;
+    return ST_OK;
+}
+
 static status run_steps(trainer *t, const stage_def *s, void *state, position *at, progress *bar)
 {
     int64_t steps = s->steps(t);
@@ -235,7 +244,12 @@ static status run_steps(trainer *t, const stage_def *s, void *state, position *a
             print_line(t, s->name, at->step, steps, wall, lr);
         if (s->evaluated && t->eval.every && at->step % t->eval.every == 0 && !last)
             TRY(trainer_evaluate(t, s->name, at->step));
-        if (t->train.checkpoint_every && at->step % t->train.checkpoint_every == 0 && !last) TRY(save(t, at));
+        bool stop;
+        TRY(asked_to_stop(t, &stop));
+        bool due = t->train.checkpoint_every && at->step % t->train.checkpoint_every == 0;
+        if (!last && (stop || due)) TRY(save(t, at));
+        if (!last && stop)
+            return FAIL(ST_EAGAIN, "stopped after %s step %lld; go on with --resume", s->name, (long long)at->step);
     }
     return ST_OK;
 }

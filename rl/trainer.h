@@ -2,6 +2,8 @@
 #ifndef RL_TRAINER_H
 #define RL_TRAINER_H
 
+#include <signal.h>
+
 #include "core/comm.h"
 #include "core/config.h"
 #include "core/model.h"
@@ -20,6 +22,7 @@ typedef struct trainer_parts {
     const char *run_dir;
     const char *side_dir; /* tokenizer etc. for exports */
     uint64_t seed;
+    const volatile sig_atomic_t *stop; /* set by a signal: write a checkpoint after this step and end; may be NULL */
 } trainer_parts;
 
 typedef struct trainer trainer;

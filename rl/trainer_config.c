@@ -18,7 +18,7 @@ const cfg_field train_fields[] = {
     {.key = "checkpoint_every",
      .type = CFG_INT,
      .offset = AT(train_opts, checkpoint_every),
-     .dflt = "0",
+     .dflt = "100",
      .min = 0,
      .max = 1e9,
      .help = "Steps between checkpoints within a stage; 0 = only at the end of a stage."},

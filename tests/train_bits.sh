@@ -42,6 +42,19 @@ for name in step_00000002 step_00000003 step_00000009 step_00000015 step_0000001
     diff <(steps whole) <(steps resumed) >/dev/null || { echo "not ok: metrics after resuming from $name"; bad=1; }
 done
 
+# A polite stop: the step is finished, a checkpoint written, and the rest gives the same weights.
+"$exe" train "$tmp/tiny.yaml" --set run.dir="$tmp/stopped" >"$tmp/stopped.log" 2>&1 &
+pid=$!
+for _ in $(seq 600); do
+    [ "$(cat "$tmp/stopped/metrics.jsonl" 2>/dev/null | wc -l)" -ge 5 ] && break
+    sleep 0.05
+done
+kill -TERM $pid
+wait $pid && { echo "not ok: SIGTERM did not stop the run"; bad=1; }
+grep -q 'go on with --resume' "$tmp/stopped.log" || { echo "not ok: a stopped run must say how to go on"; bad=1; }
+tiny_train stopped --resume || exit 1
+same "stopped by SIGTERM, then resumed" whole stopped
+
 grep -q '"max_logp_diff":0' "$tmp/whole/metrics.jsonl" || { echo "not ok: no log-prob check in the metrics"; bad=1; }
 ls "$tmp"/whole/eval/rl_*.json >/dev/null || { echo "not ok: no evaluation"; bad=1; }
 "$exe" train "$tmp/tiny.yaml" --set run.dir="$tmp/whole" >"$tmp/refuse.log" 2>&1 && { echo "not ok: overwrites a run"; bad=1; }
