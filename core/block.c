@@ -47,19 +47,28 @@ void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows
 
 block_acts block_acts_rows(const block_acts *t, int64_t n, int64_t rest)
 {
-    return (block_acts){.x = tensor_rows(&t->x, 0, n), .n1 = tensor_rows(&t->n1, 0, n), .r1 = tensor_rows(&t->r1, 0, n),
-                        .qkv = tensor_rows(&t->qkv, 0, n), .o = tensor_rows(&t->o, 0, n),
-                        .lse = tensor_rows(&t->lse, 0, n), .m = tensor_rows(&t->m, 0, rest),
-                        .n2 = tensor_rows(&t->n2, 0, rest), .r2 = tensor_rows(&t->r2, 0, rest),
-                        .gu = tensor_rows(&t->gu, 0, rest), .act = tensor_rows(&t->act, 0, rest)};
+    return (block_acts){.x = tensor_rows(&t->x, 0, n),
+                        .n1 = tensor_rows(&t->n1, 0, n),
+                        .r1 = tensor_rows(&t->r1, 0, n),
+                        .qkv = tensor_rows(&t->qkv, 0, n),
+                        .o = tensor_rows(&t->o, 0, n),
+                        .lse = tensor_rows(&t->lse, 0, n),
+                        .m = tensor_rows(&t->m, 0, rest),
+                        .n2 = tensor_rows(&t->n2, 0, rest),
+                        .r2 = tensor_rows(&t->r2, 0, rest),
+                        .gu = tensor_rows(&t->gu, 0, rest),
+                        .act = tensor_rows(&t->act, 0, rest)};
 }
 
 block_work block_work_rows(const block_work *w, int64_t n)
 {
     int64_t back = w->dn.dim[0] ? n : 0;
-    return (block_work){.t = tensor_rows(&w->t, 0, n), .dn = tensor_rows(&w->dn, 0, back),
-                        .do_ = tensor_rows(&w->do_, 0, back), .dqkv = tensor_rows(&w->dqkv, 0, back),
-                        .dgu = tensor_rows(&w->dgu, 0, back), .dact = tensor_rows(&w->dact, 0, back)};
+    return (block_work){.t = tensor_rows(&w->t, 0, n),
+                        .dn = tensor_rows(&w->dn, 0, back),
+                        .do_ = tensor_rows(&w->do_, 0, back),
+                        .dqkv = tensor_rows(&w->dqkv, 0, back),
+                        .dgu = tensor_rows(&w->dgu, 0, back),
+                        .dact = tensor_rows(&w->dact, 0, back)};
 }
 
 void block_attend(backend *b, block_acts *t, const block_params *p, const block_shape *s, const block_ctx *c)
@@ -89,7 +98,8 @@ void block_finish(backend *b, tensor *y, const tensor *x, block_acts *t, block_w
     b->add(b, y, &t->m, &w->t);
 }
 
-void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p)
+void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w,
+                       const block_params *p)
 {
     b->linear_dw(b, &g->down_w, dbias(&g->down_b), dx, &t->act);
     b->linear_dx(b, &w->dact, dx, &p->down_w);
@@ -102,8 +112,8 @@ void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts
     b->linear_dx(b, &w->do_, dx, &p->o_w);
 }
 
-void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
-                       const block_shape *s, const block_ctx *c)
+void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w,
+                       const block_params *p, const block_shape *s, const block_ctx *c)
 {
     const attn_shape *a = &s->attn;
     b->attn_bwd(b, &w->dqkv, &w->do_, &t->o, &t->lse, &t->qkv, &c->cu, a);

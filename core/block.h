@@ -12,7 +12,7 @@
 #include "core/arena.h"
 
 typedef struct block_shape {
-    int width, inner;       /* C, I */
+    int width, inner;        /* C, I */
     bool qkv_bias, mlp_bias; /* mlp_bias: also on the attention's output projection */
     float eps;
     attn_shape attn;
@@ -24,20 +24,20 @@ static inline int block_heads(const block_shape *s) { return s->attn.n_head * s-
 
 /* Weights, or their gradients. A bias the family lacks has NULL data. H = n_head D, Q = (n_head + 2 n_kv) D. */
 typedef struct block_params {
-    tensor norm1;        /* [C] */
-    tensor qkv_w, qkv_b; /* [Q,C] rows q then k then v, [Q] */
-    tensor o_w, o_b;     /* [C,H], [C] */
-    tensor norm2;        /* [C] */
-    tensor gu_w, gu_b;   /* [2I,C] rows gate then up, [2I] */
+    tensor norm1;          /* [C] */
+    tensor qkv_w, qkv_b;   /* [Q,C] rows q then k then v, [Q] */
+    tensor o_w, o_b;       /* [C,H], [C] */
+    tensor norm2;          /* [C] */
+    tensor gu_w, gu_b;     /* [2I,C] rows gate then up, [2I] */
     tensor down_w, down_b; /* [C,I], [C] */
 } block_params;
 
 /* What one block computes; everything backward reads is here. */
 typedef struct block_acts {
-    tensor x, n1, r1;    /* [N,C] input, [N,C] normed, [N] 1/rms */
-    tensor qkv, o, lse;  /* [N,Q] rotated, [N,H], [N,n_head] */
-    tensor m, n2, r2;    /* [R,C] after attention, [R,C], [R] */
-    tensor gu, act;      /* [R,2I], [R,I] */
+    tensor x, n1, r1;   /* [N,C] input, [N,C] normed, [N] 1/rms */
+    tensor qkv, o, lse; /* [N,Q] rotated, [N,H], [N,n_head] */
+    tensor m, n2, r2;   /* [R,C] after attention, [R,C], [R] */
+    tensor gu, act;     /* [R,2I], [R,I] */
 } block_acts;
 
 /* Memory one block uses and the next one reuses. */
@@ -50,10 +50,10 @@ typedef struct block_work {
 
 /* Who attends to whom: segments of packed rows, or the paged cache of one layer. */
 typedef struct block_ctx {
-    tensor cos, sin;            /* [N,D/2] */
-    tensor cu;                  /* [S+1] */
-    const tensor *kv;           /* this layer's cache, NULL: inside the packed rows */
-    tensor slot, table, ctx;    /* paged only */
+    tensor cos, sin;         /* [N,D/2] */
+    tensor cu;               /* [S+1] */
+    const tensor *kv;        /* this layer's cache, NULL: inside the packed rows */
+    tensor slot, table, ctx; /* paged only */
 } block_ctx;
 
 void block_plan_params(arena *a, block_params *p, const block_shape *s);
@@ -72,9 +72,10 @@ void block_attend(backend *b, block_acts *t, const block_params *p, const block_
 void block_finish(backend *b, tensor *y, const tensor *x, block_acts *t, block_work *w, const block_params *p,
                   const block_shape *s);
 /* dx[R,C]: gradient of y on entry, of the stream x on return; w->do_[R,H] = gradient of t->o. g accumulates. */
-void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p);
+void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w,
+                       const block_params *p);
 /* dx[N,C] gains what comes through attention from w->do_[N,H]. */
-void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w, const block_params *p,
-                       const block_shape *s, const block_ctx *c);
+void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w,
+                       const block_params *p, const block_shape *s, const block_ctx *c);
 
 #endif

@@ -14,10 +14,16 @@
 
 static block_shape decoder_shape(const model_config *c)
 {
-    return (block_shape){.width = c->hidden, .inner = c->intermediate, .qkv_bias = c->qkv_bias, .mlp_bias = false,
+    return (block_shape){.width = c->hidden,
+                         .inner = c->intermediate,
+                         .qkv_bias = c->qkv_bias,
+                         .mlp_bias = false,
                          .eps = c->rms_eps,
-                         .attn = {.n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->head_dim,
-                                  .scale = attn_scale(c->head_dim), .causal = true}};
+                         .attn = {.n_head = c->n_head,
+                                  .n_kv = c->n_kv,
+                                  .head_dim = c->head_dim,
+                                  .scale = attn_scale(c->head_dim),
+                                  .causal = true}};
 }
 
 static status alloc_params(param_set *p, const model_config *c)
@@ -154,7 +160,8 @@ static status list_tower(model *m)
     LIST(patch_w, "visual.patch_embed.proj.weight");
     model_tensor *conv = &m->list[m->n_list - 1];
     conv->ndim = 5;
-    memcpy(conv->shape, (int64_t[]){v->hidden, v->in_channels, v->temporal_patch, v->patch, v->patch}, sizeof conv->shape);
+    memcpy(conv->shape, (int64_t[]){v->hidden, v->in_channels, v->temporal_patch, v->patch, v->patch},
+           sizeof conv->shape);
     for (int l = 0; l < v->depth; l++) TRY(list_vision_block(m, l));
     LIST(ln_q, "visual.merger.ln_q.weight");
     LIST(fc1_w, "visual.merger.mlp.0.weight");
@@ -298,10 +305,12 @@ static status init_tensor(void *ctx, const model_tensor *t)
     for (int64_t at = 0; at < count; at += 4096) {
         int64_t n = count - at < 4096 ? count - at : 4096;
         for (int64_t i = at; i < at + n; i++)
-            if (!t->matrix) value[i - at] = norm ? 1.0f : 0.0f;
+            if (!t->matrix)
+                value[i - at] = norm ? 1.0f : 0.0f;
             else if (query && copies_key(&c->attn, i, t->w.dim[1], &k))
                 value[i - at] = std * rng_normal(key, (uint64_t)k);
-            else value[i - at] = std * rng_normal(own, (uint64_t)i);
+            else
+                value[i - at] = std * rng_normal(own, (uint64_t)i);
         tensor piece = tensor_1d((char *)t->w.data + at * (int64_t)sizeof *value, DT_F32, n);
         c->b->upload(c->b, &piece, value);
     }

@@ -68,11 +68,13 @@ static status check_supported(const json *text)
     TRY(need_flag(text, "use_sliding_window", false, &sliding));
     if (sliding) return FAIL(ST_EINVAL, "config.json: use_sliding_window true is not supported");
     if (dropout > 0) return FAIL(ST_EINVAL, "config.json: attention_dropout must be 0");
-    if (member(text, "quantization_config")) return FAIL(ST_EINVAL, "config.json: quantization_config is not supported");
+    if (member(text, "quantization_config"))
+        return FAIL(ST_EINVAL, "config.json: quantization_config is not supported");
     for (int64_t i = 0; i < json_len(types); i++) {
         const char *type = json_str(json_at(types, i));
         if (!type || strcmp(type, "full_attention"))
-            return FAIL(ST_EINVAL, "config.json: layer_types %s is not supported, only full_attention", type ? type : "?");
+            return FAIL(ST_EINVAL, "config.json: layer_types %s is not supported, only full_attention",
+                        type ? type : "?");
     }
     return ST_OK;
 }
@@ -145,7 +147,8 @@ static status read_vision(vision_config *v, const json *j)
     static const int dflt[] = {7, 15, 23, 31};
     v->n_full = full ? (int)json_len(full) : 4;
     if (v->n_full > VISION_MAX_BLOCKS || (full && json_kind(full) != JSON_ARRAY))
-        return FAIL(ST_EINVAL, "config.json: fullatt_block_indexes must be a list of at most %d blocks", VISION_MAX_BLOCKS);
+        return FAIL(ST_EINVAL, "config.json: fullatt_block_indexes must be a list of at most %d blocks",
+                    VISION_MAX_BLOCKS);
     for (int i = 0; i < v->n_full; i++) {
         const json *l = full ? json_at(full, i) : NULL;
         if (full && (!json_is_int(l) || json_int(l) < 0 || json_int(l) > INT32_MAX))
@@ -191,7 +194,7 @@ status model_config_from_json(model_config *out, const json *j)
     return ST_OK;
 }
 
-#define WANT(cond, ...)                                                                                                \
+#define WANT(cond, ...) \
     if (!(cond)) return FAIL(ST_EINVAL, "config.json: " __VA_ARGS__)
 
 static status check_vision(const model_config *c)
@@ -205,7 +208,8 @@ static status check_vision(const model_config *c)
          "vision_config: hidden_size %d must be num_heads %d times a multiple of 4", v->hidden, v->n_head);
     WANT(v->window >= token_side && v->window % token_side == 0,
          "vision_config: window_size %d must be a multiple of patch_size*spatial_merge_size %d", v->window, token_side);
-    WANT(v->out_hidden == c->hidden, "vision_config: out_hidden_size %d must be hidden_size %d", v->out_hidden, c->hidden);
+    WANT(v->out_hidden == c->hidden, "vision_config: out_hidden_size %d must be hidden_size %d", v->out_hidden,
+         c->hidden);
     WANT(v->n_full >= 0 && v->n_full <= VISION_MAX_BLOCKS, "vision_config: too many fullatt_block_indexes");
     WANT(c->image_token >= 0 && c->image_token < c->vocab, "image_token_id %d is outside vocab_size %d", c->image_token,
          c->vocab);
@@ -217,7 +221,8 @@ status model_config_check(const model_config *c)
     WANT(c->hidden > 0 && c->n_layer > 0 && c->n_head > 0 && c->n_kv > 0 && c->intermediate > 0 && c->vocab > 0 &&
              c->head_dim > 0,
          "every size must be positive");
-    WANT(c->n_head % c->n_kv == 0, "num_attention_heads %d must be a multiple of num_key_value_heads %d", c->n_head, c->n_kv);
+    WANT(c->n_head % c->n_kv == 0, "num_attention_heads %d must be a multiple of num_key_value_heads %d", c->n_head,
+         c->n_kv);
     WANT(c->head_dim % 2 == 0, "head_dim %d must be even", c->head_dim);
     WANT(c->mrope_section[0] >= 0 && c->mrope_section[1] >= 0 && c->mrope_section[2] >= 0 &&
              (int64_t)c->mrope_section[0] + c->mrope_section[1] + c->mrope_section[2] == c->head_dim / 2,

@@ -18,13 +18,13 @@ typedef struct param_set {
 struct model {
     backend *b;
     model_config cfg;
-    block_shape shape;        /* of a decoder layer */
-    arena *weights, *grads;   /* grads NULL unless for_training */
+    block_shape shape;      /* of a decoder layer */
+    arena *weights, *grads; /* grads NULL unless for_training */
     arena *constants;
     param_set w, g;
-    tensor freq, axis;        /* [D/2] text rotary */
-    tensor vfreq, vaxis;      /* [Dv/2] vision rotary */
-    model_tensor *list;       /* every Hugging Face tensor, in the order of the flat arena */
+    tensor freq, axis;   /* [D/2] text rotary */
+    tensor vfreq, vaxis; /* [Dv/2] vision rotary */
+    model_tensor *list;  /* every Hugging Face tensor, in the order of the flat arena */
     int n_list;
 };
 

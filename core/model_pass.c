@@ -265,7 +265,8 @@ void model_backward(model *m, model_acts *a, const token_batch *x, const tensor 
 tensor model_vision_forward(model *m, model_acts *a, const token_batch *x)
 {
     CHECK(m->cfg.has_vision && x->n_img > 0 && x->n_img <= a->lim.img);
-    return tower_forward(m->b, &a->tower, &m->w.tower, &m->cfg.vision, &m->vfreq, &m->vaxis, x->patches, x->grid, x->n_img);
+    return tower_forward(m->b, &a->tower, &m->w.tower, &m->cfg.vision, &m->vfreq, &m->vaxis, x->patches, x->grid,
+                         x->n_img);
 }
 
 void model_vision_backward(model *m, model_acts *a, const token_batch *x, const tensor *dout)

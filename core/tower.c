@@ -7,9 +7,13 @@ static const float norm_eps = 1e-6f; /* fixed by the family, in no config file *
 block_shape tower_shape(const vision_config *v)
 {
     int D = v->hidden / v->n_head;
-    return (block_shape){.width = v->hidden, .inner = v->intermediate, .qkv_bias = true, .mlp_bias = true, .eps = norm_eps,
-                         .attn = {.n_head = v->n_head, .n_kv = v->n_head, .head_dim = D,
-                                  .scale = attn_scale(D), .causal = false}};
+    return (block_shape){
+        .width = v->hidden,
+        .inner = v->intermediate,
+        .qkv_bias = true,
+        .mlp_bias = true,
+        .eps = norm_eps,
+        .attn = {.n_head = v->n_head, .n_kv = v->n_head, .head_dim = D, .scale = attn_scale(D), .causal = false}};
 }
 
 static int merge_unit(const vision_config *v) { return v->merge * v->merge; }
@@ -83,20 +87,19 @@ void tower_acts_free(tower_acts *t)
 static tensor rows(const tensor *t, int64_t n) { return tensor_rows(t, 0, n); }
 
 /* x[P,d] as [P/u, u*d]: u consecutive patches are one row. */
-static tensor merged(const tensor *x, int u)
-{
-    return tensor_reshape(x, 2, (int64_t[]){x->dim[0] / u, x->dim[1] * u});
-}
+static tensor merged(const tensor *x, int u) { return tensor_reshape(x, 2, (int64_t[]){x->dim[0] / u, x->dim[1] * u}); }
 
 static block_ctx context(const tower_acts *t, const vision_config *v, int l)
 {
     bool full = vision_full_block(v, l);
-    return (block_ctx){.cos = rows(&t->cos, t->n_patch), .sin = rows(&t->sin, t->n_patch),
+    return (block_ctx){.cos = rows(&t->cos, t->n_patch),
+                       .sin = rows(&t->sin, t->n_patch),
                        .cu = rows(full ? &t->cu_full : &t->cu_window, 1 + (full ? t->n_full : t->n_window))};
 }
 
 /* Windows, positions and segments of these images, on the backend. */
-static void stage(backend *b, tower_acts *t, const vision_config *v, const float *patches, const int32_t *grid, int n_img)
+static void stage(backend *b, tower_acts *t, const vision_config *v, const float *patches, const int32_t *grid,
+                  int n_img)
 {
     int T = vision_tokens(v, grid, n_img), P = T * merge_unit(v);
     CHECK(P > 0 && P <= t->patches.dim[0]);
@@ -153,7 +156,8 @@ void tower_backward(backend *b, tower_params *g, tower_acts *t, const tower_para
     tensor y = rows(&t->y, P), z = rows(&t->z, P), rstd = rows(&t->rstd, P), u = rows(&t->u, T), act = rows(&t->act, T);
     tensor dout = rows(&t->out, T), dact = rows(&t->dact, T), du = rows(&t->du, T);
     tensor dz = rows(&t->dz, P), dx = rows(&t->dx, P), dx0 = rows(&t->x0, P); /* out and x0 are spent */
-    tensor z_tok = merged(&z, unit), dz_tok = merged(&dz, unit), dx_tok = merged(&dx, unit), dx0_tok = merged(&dx0, unit);
+    tensor z_tok = merged(&z, unit), dz_tok = merged(&dz, unit), dx_tok = merged(&dx, unit),
+           dx0_tok = merged(&dx0, unit);
     block_work w = block_work_rows(&t->work, P);
 
     b->rows_take(b, &dout, dfeat, &index);

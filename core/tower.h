@@ -16,10 +16,10 @@ typedef struct tower_params {
 
 /* Memory for images of P patches and T = P / merge^2 visual tokens, and what the last forward left in it. */
 typedef struct tower_acts {
-    bool keep;               /* for backward: one block_acts for each block instead of one for all */
-    tensor patches;          /* [P, patch_dim] */
-    tensor index;            /* [T] permuted token j is raster token index[j] */
-    tensor pos, cos, sin;    /* [P,2], [P,D/2] permuted */
+    bool keep;                 /* for backward: one block_acts for each block instead of one for all */
+    tensor patches;            /* [P, patch_dim] */
+    tensor index;              /* [T] permuted token j is raster token index[j] */
+    tensor pos, cos, sin;      /* [P,2], [P,D/2] permuted */
     tensor cu_window, cu_full; /* segments in patches, permuted */
     block_acts *block;
     block_work work;
@@ -29,7 +29,7 @@ typedef struct tower_acts {
     tensor out, feat;        /* [T,out] permuted, [T,out] raster order */
     tensor dx, dz, du, dact; /* gradients */
     int32_t *host_index, *host_pos, *host_window, *host_full;
-    int n_patch;             /* of the last forward */
+    int n_patch; /* of the last forward */
     int n_window, n_full;
 } tower_acts;
 
@@ -39,7 +39,8 @@ void tower_plan_params(arena *a, tower_params *p, const vision_config *v);
 status tower_plan_acts(arena *a, tower_acts *t, const vision_config *v, int n_patch, bool keep);
 void tower_acts_free(tower_acts *t);
 
-/* Merged rows [T,out], raster order in each frame of each image, borrowed from t. freq, axis: rotary constants [D/2]. */
+/* Merged rows [T,out], raster order in each frame of each image, borrowed from t. freq, axis: rotary constants [D/2].
+ */
 tensor tower_forward(backend *b, tower_acts *t, const tower_params *p, const vision_config *v, const tensor *freq,
                      const tensor *axis, const float *patches, const int32_t *grid, int n_img);
 /* From dfeat[T,out], for the images of the last forward. */

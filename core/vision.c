@@ -67,8 +67,8 @@ double vision_mul_adds(const vision_config *v, const int32_t *grid, int n_img)
         double P = (double)grid[0] * grid[1] * grid[2], frame = (double)grid[1] * grid[2];
         sum += P * (vision_patch_dim(v) * d + v->depth * (4 * d * d + 3 * d * v->intermediate));
         sum += P / (v->merge * v->merge) * (M * M + M * v->out_hidden);
-        sum += 2 * d * grid[0] * (n_full * frame * frame +
-                                  (v->depth - n_full) * window_pairs(v, grid[1] / v->merge, grid[2] / v->merge));
+        sum += 2 * d * grid[0] *
+               (n_full * frame * frame + (v->depth - n_full) * window_pairs(v, grid[1] / v->merge, grid[2] / v->merge));
     }
     return sum;
 }

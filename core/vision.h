@@ -12,8 +12,8 @@ enum { VISION_MAX_BLOCKS = 64 };
 typedef struct vision_config {
     int depth, hidden, intermediate, n_head;
     int patch, temporal_patch, merge, in_channels; /* 14, 2, 2, 3 */
-    int window;         /* pixels, 112; visual tokens per window side = window / merge / patch */
-    int out_hidden;     /* the text model's hidden size */
+    int window;     /* pixels, 112; visual tokens per window side = window / merge / patch */
+    int out_hidden; /* the text model's hidden size */
     int tokens_per_second;
     int n_full, full_blocks[VISION_MAX_BLOCKS]; /* block indices with full attention; the others are windowed */
 } vision_config;

@@ -10,7 +10,8 @@
 
 status file_join(char *out, size_t cap, const char *dir, const char *name)
 {
-    if ((size_t)snprintf(out, cap, "%s/%s", dir, name) >= cap) return FAIL(ST_EINVAL, "path too long: %s/%s", dir, name);
+    if ((size_t)snprintf(out, cap, "%s/%s", dir, name) >= cap)
+        return FAIL(ST_EINVAL, "path too long: %s/%s", dir, name);
     return ST_OK;
 }
 
@@ -42,7 +43,8 @@ status file_read(const char *path, char **out, size_t *n)
 status file_write(const char *path, const void *bytes, size_t n)
 {
     char tmp[PATH_MAX];
-    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp) return FAIL(ST_EINVAL, "path too long: %s", path);
+    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
+        return FAIL(ST_EINVAL, "path too long: %s", path);
     FILE *f = fopen(tmp, "wbe");
     if (!f) return FAIL(ST_EIO, "cannot create %s: %s", tmp, strerror(errno));
     bool ok = fwrite(bytes, 1, n, f) == n && fflush(f) == 0 && fsync(fileno(f)) == 0;

@@ -90,7 +90,8 @@ static status shards_open_dir(shards *s, const char *dir)
 {
     bool one = file_exists(dir, single_name), many = file_exists(dir, index_name);
     int which;
-    if (one && many) return FAIL(ST_EINVAL, "%s has both %s and %s: remove the stale one", dir, single_name, index_name);
+    if (one && many)
+        return FAIL(ST_EINVAL, "%s has both %s and %s: remove the stale one", dir, single_name, index_name);
     if (!one && !many) return FAIL(ST_EINVAL, "%s has neither %s nor %s", dir, single_name, index_name);
     return many ? read_index(s, dir) : shards_open(s, dir, single_name, &which);
 }
@@ -98,8 +99,8 @@ static status shards_open_dir(shards *s, const char *dir)
 /* The published name of a tensor under any prefix transformers has used (qwen_vl_spec 2.2). */
 static void published_name(char *out, size_t cap, const char *name)
 {
-    static const char *const prefix[][2] = {{"model.language_model.", "model."}, {"model.visual.", "visual."},
-                                            {"language_model.", "model."}};
+    static const char *const prefix[][2] = {
+        {"model.language_model.", "model."}, {"model.visual.", "visual."}, {"language_model.", "model."}};
     for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) {
         size_t n = strlen(prefix[i][0]);
         if (strncmp(name, prefix[i][0], n)) continue;
@@ -177,7 +178,9 @@ static status match_all(load *l, const shards *s)
 {
     for (int f = 0; f < s->n; f++)
         for (int k = 0; k < st_count(s->file[f]); k++) TRY(match(l, st_at(s->file[f], k)));
-    if (l->n_bad) return FAIL(ST_EINVAL, "%s: %d unexpected tensors: %s%s", l->dir, l->n_bad, l->text, l->n_bad > 8 ? ", ..." : "");
+    if (l->n_bad)
+        return FAIL(ST_EINVAL, "%s: %d unexpected tensors: %s%s", l->dir, l->n_bad, l->text,
+                    l->n_bad > 8 ? ", ..." : "");
     for (int i = 0; i < l->n; i++)
         if (!l->got[i]) note(l, l->want[i].name);
     if (!l->n_bad) return ST_OK;
@@ -226,8 +229,8 @@ static status check_tied_head(const load *l)
     CHECK(!strcmp(l->want[0].name, "model.embed_tokens.weight"));
     if (l->head->bytes == e->bytes && !strcmp(l->head->dtype, e->dtype) && !memcmp(l->head->data, e->data, e->bytes))
         return ST_OK;
-    return FAIL(ST_EINVAL, "%s: config.json says tie_word_embeddings true but lm_head.weight differs from the embedding",
-                l->dir);
+    return FAIL(ST_EINVAL,
+                "%s: config.json says tie_word_embeddings true but lm_head.weight differs from the embedding", l->dir);
 }
 
 static status load_all(load *l, model *m, shards *s)

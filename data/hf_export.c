@@ -12,10 +12,18 @@ enum { MAX_JSON = 64 << 20, PIECE = 4096 };
 
 status hf_copy_side_files(const char *from_dir, const char *to_dir)
 {
-    static const char *const names[] = {
-        "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-        "added_tokens.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
-        "chat_template.json", "chat_template.jinja", "generation_config.json"};
+    static const char *const names[] = {"tokenizer.json",
+                                        "tokenizer_config.json",
+                                        "vocab.json",
+                                        "merges.txt",
+                                        "special_tokens_map.json",
+                                        "added_tokens.json",
+                                        "preprocessor_config.json",
+                                        "processor_config.json",
+                                        "video_preprocessor_config.json",
+                                        "chat_template.json",
+                                        "chat_template.jinja",
+                                        "generation_config.json"};
     if (file_same(from_dir, to_dir)) return ST_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (file_exists(from_dir, names[i])) TRY(file_copy(from_dir, to_dir, names[i]));
@@ -66,13 +74,15 @@ static status write_config(const char *side_dir, const char *out_dir, const mode
     return st;
 }
 
-typedef struct export {
+typedef struct export
+{
     backend *b;
     bool bf16;
     st_entry *entry;
     tensor *weight; /* (n) as entry */
     int n;
-} export;
+}
+export;
 
 static status count_entry(void *ctx, const model_tensor *t)
 {
@@ -85,7 +95,9 @@ static status add_entry(void *ctx, const model_tensor *t)
 {
     export *x = ctx;
     st_entry *e = &x->entry[x->n];
-    *e = (st_entry){.name = t->name, .dtype = x->bf16 ? "BF16" : "F32", .ndim = t->ndim,
+    *e = (st_entry){.name = t->name,
+                    .dtype = x->bf16 ? "BF16" : "F32",
+                    .ndim = t->ndim,
                     .bytes = (size_t)tensor_count(&t->w) * (x->bf16 ? 2 : 4)};
     memcpy(e->shape, t->shape, (size_t)t->ndim * sizeof *e->shape);
     x->weight[x->n++] = t->w;
@@ -119,7 +131,8 @@ static status write_weights(model *m, const char *out_dir, bool bf16)
     export x = {.b = model_backend(m), .bf16 = bf16};
     x.entry = calloc((size_t)n, sizeof *x.entry);
     x.weight = calloc((size_t)n, sizeof *x.weight);
-    status st = x.entry && x.weight ? model_visit(m, add_entry, &x) : FAIL(ST_ENOMEM, "out of memory for %d tensors", n);
+    status st =
+        x.entry && x.weight ? model_visit(m, add_entry, &x) : FAIL(ST_ENOMEM, "out of memory for %d tensors", n);
     if (st == ST_OK) st = st_write_filled(path, x.entry, x.n, NULL, fill_entry, &x);
     free(x.entry);
     free(x.weight);

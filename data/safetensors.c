@@ -23,9 +23,11 @@ struct st_file {
     const json *meta;
 };
 
-static const struct { const char *name; int bytes; } dtypes[] = {
-    {"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4}, {"U32", 4}, {"BF16", 2}, {"F16", 2}, {"I16", 2},
-    {"U16", 2}, {"I8", 1}, {"U8", 1}, {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
+static const struct {
+    const char *name;
+    int bytes;
+} dtypes[] = {{"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4},  {"U32", 4},     {"BF16", 2},   {"F16", 2},
+              {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
 
 static int dtype_bytes(const char *name)
 {
@@ -141,8 +143,8 @@ static status read_header(st_file *f, const char *path)
 {
     uint64_t n = 0;
     for (int i = PREFIX - 1; i >= 0; i--) n = n << 8 | ((const uint8_t *)f->map)[i];
-    if (n > MAX_HEADER || n > f->size - PREFIX) return FAIL(ST_EINVAL, "%s: header length %llu is too large", path,
-                                                            (unsigned long long)n);
+    if (n > MAX_HEADER || n > f->size - PREFIX)
+        return FAIL(ST_EINVAL, "%s: header length %llu is too large", path, (unsigned long long)n);
     const char *text = (const char *)f->map + PREFIX, *data = text + n;
     if (n == 0 || text[0] != '{') return FAIL(ST_EINVAL, "%s: header must start with {", path);
     TRY(json_parse(&f->head, text, n, path));
@@ -155,8 +157,10 @@ static status read_header(st_file *f, const char *path)
     for (int64_t i = 0; i < members; i++) {
         const char *name = json_key_at(f->head, i);
         const json *entry = json_at(f->head, i);
-        if (!strcmp(name, "__metadata__")) TRY(read_meta(f, entry, path));
-        else TRY(read_entry(&f->t[f->n++], name, entry, data, f->size - PREFIX - n, path));
+        if (!strcmp(name, "__metadata__"))
+            TRY(read_meta(f, entry, path));
+        else
+            TRY(read_entry(&f->t[f->n++], name, entry, data, f->size - PREFIX - n, path));
     }
     qsort(f->t, (size_t)f->n, sizeof *f->t, order_data);
     for (int i = 0; i < f->n; i++) f->by_name[i] = &f->t[i];
@@ -204,7 +208,10 @@ void st_close(st_file *f)
 
 /* ---- writing ---- */
 
-typedef struct order { const st_entry *e; int i; } order; /* an entry and its number in the caller's list */
+typedef struct order {
+    const st_entry *e;
+    int i;
+} order; /* an entry and its number in the caller's list */
 
 /* The reference implementation's order: wide types first so that every tensor is aligned, then by name. */
 static int order_write(const void *pa, const void *pb)
@@ -301,7 +308,8 @@ static void check_entry(const st_entry *e)
 status st_write_filled(const char *path, const st_entry *e, int n, const char *const *meta, st_fill_fn *fill, void *ctx)
 {
     char tmp[4096];
-    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp) return FAIL(ST_EINVAL, "path too long: %s", path);
+    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
+        return FAIL(ST_EINVAL, "path too long: %s", path);
     order *list = malloc((size_t)(n ? n : 1) * sizeof *list);
     if (!list) return FAIL(ST_ENOMEM, "out of memory for %d tensors", n);
     for (int i = 0; i < n; i++) {

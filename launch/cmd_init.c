@@ -20,24 +20,28 @@ typedef struct init_args {
 } init_args;
 
 /* ChatML as data/chat.h renders it: no default system prompt, tool results in a user turn. */
-static const char chat_template[] =
-    "{% for message in messages %}{% set tool = message['role'] == 'tool' %}"
-    "{{ '<|im_start|>' + ('user' if tool else message['role']) + '\\n' }}"
-    "{% if tool %}{{ '<tool_response>' }}{% endif %}"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' or 'image' in part or 'image_url' in part %}"
-    "{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
-    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
-    "{% endfor %}{% endif %}"
-    "{% if tool %}{{ '</tool_response>' }}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+static const char chat_template[] = "{% for message in messages %}{% set tool = message['role'] == 'tool' %}"
+                                    "{{ '<|im_start|>' + ('user' if tool else message['role']) + '\\n' }}"
+                                    "{% if tool %}{{ '<tool_response>' }}{% endif %}"
+                                    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+                                    "{% for part in message['content'] %}"
+                                    "{% if part['type'] == 'image' or 'image' in part or 'image_url' in part %}"
+                                    "{{ '<|vision_start|><|image_pad|><|vision_end|>' }}"
+                                    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
+                                    "{% endfor %}{% endif %}"
+                                    "{% if tool %}{{ '</tool_response>' }}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
+                                    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 /* Token ids that config.json names, and the added tokens they stand for. */
-static const struct { const char *key, *token; bool vision; } token_keys[] = {
-    {"bos_token_id", "<|endoftext|>", false},          {"eos_token_id", "<|im_end|>", false},
-    {"image_token_id", "<|image_pad|>", true},         {"video_token_id", "<|video_pad|>", true},
-    {"vision_start_token_id", "<|vision_start|>", true}, {"vision_end_token_id", "<|vision_end|>", true}};
+static const struct {
+    const char *key, *token;
+    bool vision;
+} token_keys[] = {{"bos_token_id", "<|endoftext|>", false},
+                  {"eos_token_id", "<|im_end|>", false},
+                  {"image_token_id", "<|image_pad|>", true},
+                  {"video_token_id", "<|video_pad|>", true},
+                  {"vision_start_token_id", "<|vision_start|>", true},
+                  {"vision_end_token_id", "<|vision_end|>", true}};
 enum { N_TOKEN_KEY = sizeof token_keys / sizeof *token_keys };
 
 static status put_tokens(json_out *o, const json *j, const tokenizer *tok, const char *path)
@@ -46,10 +50,12 @@ static status put_tokens(json_out *o, const json *j, const tokenizer *tok, const
         const json *said = json_get(j, token_keys[k].key);
         if (token_keys[k].vision && !json_get(j, "vision_config")) continue;
         int id = tokenizer_id(tok, token_keys[k].token);
-        if (id < 0) return FAIL(ST_EINVAL, "the tokenizer has no token %s, which %s needs", token_keys[k].token, token_keys[k].key);
+        if (id < 0)
+            return FAIL(ST_EINVAL, "the tokenizer has no token %s, which %s needs", token_keys[k].token,
+                        token_keys[k].key);
         if (json_kind(said) != JSON_NULL && !(json_is_int(said) && json_int(said) == id))
-            return FAIL(ST_EINVAL, "%s: %s must be %d, the tokenizer's %s; or leave it out", path, token_keys[k].key, id,
-                        token_keys[k].token);
+            return FAIL(ST_EINVAL, "%s: %s must be %d, the tokenizer's %s; or leave it out", path, token_keys[k].key,
+                        id, token_keys[k].token);
         json_key(o, token_keys[k].key);
         json_put_int(o, id);
     }
@@ -85,7 +91,8 @@ static status resolve_config(model_config *c, const char *path, const json *j, c
     if (st == ST_OK) st = model_config_from_json(c, full);
     json_free(full);
     if (st == ST_OK && c->vocab < tokenizer_vocab(tok))
-        return FAIL(ST_EINVAL, "%s: vocab_size %d does not cover the tokenizer's %d ids", path, c->vocab, tokenizer_vocab(tok));
+        return FAIL(ST_EINVAL, "%s: vocab_size %d does not cover the tokenizer's %d ids", path, c->vocab,
+                    tokenizer_vocab(tok));
     return st;
 }
 
@@ -252,10 +259,13 @@ static status run(const init_args *a)
     tokenizer *tok = NULL;
     model_config c;
     int64_t count = 0;
-    if (file_exists(a->out, "model.safetensors")) return FAIL(ST_EINVAL, "%s already holds a model; choose another --out", a->out);
+    if (file_exists(a->out, "model.safetensors"))
+        return FAIL(ST_EINVAL, "%s already holds a model; choose another --out", a->out);
     if (stat(a->tokenizer, &s) == 0 && S_ISDIR(s.st_mode)) side = a->tokenizer;
-    if (side) TRY(file_join(path, sizeof path, side, "tokenizer.json"));
-    else if ((size_t)snprintf(path, sizeof path, "%s", a->tokenizer) >= sizeof path) return FAIL(ST_EINVAL, "path too long");
+    if (side)
+        TRY(file_join(path, sizeof path, side, "tokenizer.json"));
+    else if ((size_t)snprintf(path, sizeof path, "%s", a->tokenizer) >= sizeof path)
+        return FAIL(ST_EINVAL, "path too long");
     TRY(tokenizer_load(&tok, path));
     status st = read_config(&c, a->config, tok);
     if (st == ST_OK) st = write_all(a, side, path, &c, &count);

@@ -28,16 +28,43 @@ static backend *open_cpu(int threads, const char *isa)
     return b;
 }
 
-/* Awkward on purpose: head_dim is not hidden/heads, odd layer count, uneven sections, a tower whose windows cut images. */
+/* Awkward on purpose: head_dim is not hidden/heads, odd layer count, uneven sections, a tower whose windows cut images.
+ */
 static model_config small_config(bool tied, int n_head, int n_kv)
 {
-    model_config c = {.hidden = 12, .n_layer = 3, .n_head = n_head, .n_kv = n_kv, .head_dim = 10, .intermediate = 18,
-                      .vocab = 37, .max_position = 512, .tied = tied, .qkv_bias = true, .rms_eps = 1e-6f,
-                      .rope_theta = 1e4, .mrope_section = {1, 2, 2}, .has_vision = true, .image_token = 33,
-                      .video_token = 34, .vision_start_token = 31, .vision_end_token = 32, .bos_token = 29, .eos_token = 30};
-    c.vision = (vision_config){.depth = 3, .hidden = 8, .intermediate = 11, .n_head = 2, .patch = 3, .temporal_patch = 2,
-                               .merge = 2, .in_channels = 3, .window = 12, .out_hidden = 12, .tokens_per_second = 2,
-                               .n_full = 1, .full_blocks = {1}};
+    model_config c = {.hidden = 12,
+                      .n_layer = 3,
+                      .n_head = n_head,
+                      .n_kv = n_kv,
+                      .head_dim = 10,
+                      .intermediate = 18,
+                      .vocab = 37,
+                      .max_position = 512,
+                      .tied = tied,
+                      .qkv_bias = true,
+                      .rms_eps = 1e-6f,
+                      .rope_theta = 1e4,
+                      .mrope_section = {1, 2, 2},
+                      .has_vision = true,
+                      .image_token = 33,
+                      .video_token = 34,
+                      .vision_start_token = 31,
+                      .vision_end_token = 32,
+                      .bos_token = 29,
+                      .eos_token = 30};
+    c.vision = (vision_config){.depth = 3,
+                               .hidden = 8,
+                               .intermediate = 11,
+                               .n_head = 2,
+                               .patch = 3,
+                               .temporal_patch = 2,
+                               .merge = 2,
+                               .in_channels = 3,
+                               .window = 12,
+                               .out_hidden = 12,
+                               .tokens_per_second = 2,
+                               .n_full = 1,
+                               .full_blocks = {1}};
     return c;
 }
 
@@ -163,7 +190,8 @@ static void hidden_matches_definition(void **state)
     b->close(b);
 }
 
-/* d loss / d (along direction u of one tensor) by a 4-point central difference in double: error ~ step^4 and 1e-16/step. */
+/* d loss / d (along direction u of one tensor) by a 4-point central difference in double: error ~ step^4 and
+ * 1e-16/step. */
 static double slope(ref_model *r, const packed *p, const goal *g, ref_weight *w, const double *u)
 {
     static const double at[] = {-2, -1, 1, 2}, coef[] = {1, -8, 8, -1};
@@ -321,7 +349,8 @@ static void same_bits_everywhere(void **state)
             assert_non_null(g0);
             memcpy(g0, grads.data, tensor_bytes(&grads));
         } else {
-            if (memcmp(h, h0, (size_t)(p.x.n_row * c.hidden) * sizeof *h)) fail_msg("hidden bits differ: %s", b->describe);
+            if (memcmp(h, h0, (size_t)(p.x.n_row * c.hidden) * sizeof *h))
+                fail_msg("hidden bits differ: %s", b->describe);
             if (memcmp(g0, grads.data, tensor_bytes(&grads))) fail_msg("gradient bits differ: %s", b->describe);
             free(h);
         }
@@ -585,11 +614,14 @@ static void flops_by_hand(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hidden_matches_definition), cmocka_unit_test(gradients_match_definition),
-        cmocka_unit_test(tower_matches_definition),  cmocka_unit_test(same_bits_everywhere),
-        cmocka_unit_test(packing_does_not_matter),   cmocka_unit_test(paged_equals_packed),
-        cmocka_unit_test(views_tile_the_arena),      cmocka_unit_test(init_is_by_name),
-        cmocka_unit_test(flops_by_hand)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(hidden_matches_definition),
+                                       cmocka_unit_test(gradients_match_definition),
+                                       cmocka_unit_test(tower_matches_definition),
+                                       cmocka_unit_test(same_bits_everywhere),
+                                       cmocka_unit_test(packing_does_not_matter),
+                                       cmocka_unit_test(paged_equals_packed),
+                                       cmocka_unit_test(views_tile_the_arena),
+                                       cmocka_unit_test(init_is_by_name),
+                                       cmocka_unit_test(flops_by_hand)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,27 +10,27 @@
 
 #include "core/model.h"
 
-#define VISION                                                                                                         \
-    "\"vision_config\":{\"depth\":32,\"hidden_act\":\"silu\",\"hidden_size\":1280,\"intermediate_size\":3420,"          \
-    "\"num_heads\":16,\"in_chans\":3,\"out_hidden_size\":2048,\"patch_size\":14,\"spatial_merge_size\":2,"             \
-    "\"spatial_patch_size\":14,\"window_size\":112,\"fullatt_block_indexes\":[7,15,23,31],\"tokens_per_second\":2,"    \
+#define VISION                                                                                                      \
+    "\"vision_config\":{\"depth\":32,\"hidden_act\":\"silu\",\"hidden_size\":1280,\"intermediate_size\":3420,"      \
+    "\"num_heads\":16,\"in_chans\":3,\"out_hidden_size\":2048,\"patch_size\":14,\"spatial_merge_size\":2,"          \
+    "\"spatial_patch_size\":14,\"window_size\":112,\"fullatt_block_indexes\":[7,15,23,31],\"tokens_per_second\":2," \
     "\"temporal_patch_size\":2}"
 #define IDS                                                                                                            \
     "\"bos_token_id\":151643,\"eos_token_id\":151645,\"vision_start_token_id\":151652,\"vision_end_token_id\":151653," \
     "\"vision_token_id\":151654,\"image_token_id\":151655,\"video_token_id\":151656"
-#define SIZES                                                                                                          \
-    "\"hidden_size\":2048,\"intermediate_size\":11008,\"max_position_embeddings\":128000,\"num_attention_heads\":16,"  \
-    "\"num_hidden_layers\":36,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-06,\"vocab_size\":151936,"                 \
+#define SIZES                                                                                                         \
+    "\"hidden_size\":2048,\"intermediate_size\":11008,\"max_position_embeddings\":128000,\"num_attention_heads\":16," \
+    "\"num_hidden_layers\":36,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-06,\"vocab_size\":151936,"                \
     "\"hidden_act\":\"silu\",\"attention_dropout\":0.0,\"use_sliding_window\":false,\"sliding_window\":32768"
 
 static const char flat[] =
-    "{\"architectures\":[\"Qwen2_5_VLForConditionalGeneration\"],\"model_type\":\"qwen2_5_vl\"," SIZES "," IDS "," VISION
-    ",\"rope_theta\":1000000.0,\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\","
+    "{\"architectures\":[\"Qwen2_5_VLForConditionalGeneration\"],\"model_type\":\"qwen2_5_vl\"," SIZES "," IDS
+    "," VISION ",\"rope_theta\":1000000.0,\"tie_word_embeddings\":true,\"torch_dtype\":\"bfloat16\","
     "\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]}}";
 /* transformers 4.52: text_config, stale copies above it, nulls inside */
 static const char nested[] =
-    "{\"model_type\":\"qwen2_5_vl\",\"hidden_size\":8192,\"num_hidden_layers\":80,\"rope_scaling\":{\"type\":\"yarn\"}," IDS
-    "," VISION ",\"tie_word_embeddings\":true,\"text_config\":{" SIZES ",\"model_type\":\"qwen2_5_vl_text\","
+    "{\"model_type\":\"qwen2_5_vl\",\"hidden_size\":8192,\"num_hidden_layers\":80,\"rope_scaling\":{\"type\":\"yarn\"}"
+    "," IDS "," VISION ",\"tie_word_embeddings\":true,\"text_config\":{" SIZES ",\"model_type\":\"qwen2_5_vl_text\","
     "\"rope_theta\":1000000.0,\"tie_word_embeddings\":null,\"video_token_id\":null,\"image_token_id\":null,"
     "\"rope_scaling\":{\"type\":\"default\",\"rope_type\":\"default\",\"mrope_section\":[16,24,24]}}}";
 /* transformers 5 */
@@ -143,7 +143,8 @@ static void mistakes(void **state)
     refused(flat, "\"hidden_act\":\"silu\"", "\"hidden_act\":\"gelu\"", "hidden_act gelu");
     refused(flat, "\"attention_dropout\":0.0", "\"attention_dropout\":0.1", "attention_dropout");
     refused(flat, "\"attention_dropout\":0.0", "\"quantization_config\":{}", "quantization_config");
-    refused(flat, "\"out_hidden_size\":2048", "\"out_hidden_size\":1024", "out_hidden_size 1024 must be hidden_size 2048");
+    refused(flat, "\"out_hidden_size\":2048", "\"out_hidden_size\":1024",
+            "out_hidden_size 1024 must be hidden_size 2048");
     refused(flat, "\"window_size\":112", "\"window_size\":100", "window_size 100");
     refused(flat, "\"num_heads\":16", "\"num_heads\":17", "num_heads 17");
     refused(flat, "[7,15,23,31]", "[-1]", "fullatt_block_indexes");
@@ -154,12 +155,14 @@ static void mistakes(void **state)
     refused(flat, "\"vision_config\":{", "\"vision_config\":1,\"x\":{", "vision_config must be an object");
 }
 
-/* Abbreviated files take transformers' class defaults: the published 32B vision section leaves out depth and num_heads. */
+/* Abbreviated files take transformers' class defaults: the published 32B vision section leaves out depth and num_heads.
+ */
 static void class_defaults(void **state)
 {
     (void)state;
-    model_config c = must_read("{\"model_type\":\"qwen2_5_vl\",\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},"
-                               "\"vision_config\":{\"hidden_size\":1280,\"out_hidden_size\":8192},\"eos_token_id\":[5,6]}");
+    model_config c =
+        must_read("{\"model_type\":\"qwen2_5_vl\",\"rope_scaling\":{\"type\":\"mrope\",\"mrope_section\":[16,24,24]},"
+                  "\"vision_config\":{\"hidden_size\":1280,\"out_hidden_size\":8192},\"eos_token_id\":[5,6]}");
     assert_int_equal(c.vision.depth, 32);
     assert_int_equal(c.vision.n_head, 16);
     assert_int_equal(c.vision.tokens_per_second, 4);
@@ -191,7 +194,8 @@ static void demo_config(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(three_layouts), cmocka_unit_test(round_trip), cmocka_unit_test(mistakes),
-                                       cmocka_unit_test(class_defaults), cmocka_unit_test(demo_config)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(three_layouts), cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(mistakes), cmocka_unit_test(class_defaults),
+                                       cmocka_unit_test(demo_config)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

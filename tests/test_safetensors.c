@@ -97,7 +97,8 @@ static void hostile_files(void **state)
     good("{\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, 1);
     good("{\"a\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[0,0]}}", 0, 1);
     good("{\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[2,5]},\"a\":{\"dtype\":\"BF16\",\"shape\":[1],"
-         "\"data_offsets\":[0,2]}}", 5, 2);
+         "\"data_offsets\":[0,2]}}",
+         5, 2);
 
     bad("{\"__metadata__\":{\"format\":1}}", 0, "must be a string");
     bad("{\"__metadata__\":[]}", 0, "must be an object");
@@ -117,21 +118,26 @@ static void hostile_files(void **state)
     bad("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 4, "outside the file");
     bad("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", 8, "leaves a hole");
     bad("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],"
-        "\"data_offsets\":[2,6]}}", 6, "overlaps");
+        "\"data_offsets\":[2,6]}}",
+        6, "overlaps");
     bad("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],"
-        "\"data_offsets\":[0,4]}}", 4, "overlaps");
+        "\"data_offsets\":[0,4]}}",
+        4, "overlaps");
     bad("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[1],"
-        "\"data_offsets\":[5,9]}}", 9, "leaves a hole");
+        "\"data_offsets\":[5,9]}}",
+        9, "leaves a hole");
     bad("{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],"
-        "\"data_offsets\":[1,2]}}", 2, "hostile");
+        "\"data_offsets\":[1,2]}}",
+        2, "hostile");
 }
 
 /* Every byte of a good header replaced by every interesting one: never a crash, and what opens is consistent. */
 static void mutated_headers(void **state)
 {
     (void)state;
-    static const char text[] = "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"U8\","
-                               "\"shape\":[],\"data_offsets\":[8,9]}}";
+    static const char text[] =
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]},\"b\":{\"dtype\":\"U8\","
+        "\"shape\":[],\"data_offsets\":[8,9]}}";
     static const char put[] = "0189-,:[]{}\"\\ e.\x80";
     char copy[sizeof text];
     for (size_t i = 0; i + 1 < sizeof text; i++)
@@ -190,13 +196,39 @@ static model_config small(bool tied)
 {
     model_config c;
     memset(&c, 0, sizeof c);
-    c = (model_config){.hidden = 12, .n_layer = 2, .n_head = 4, .n_kv = 2, .head_dim = 10, .intermediate = 18, .vocab = 37,
-                       .max_position = 512, .tied = tied, .qkv_bias = true, .rms_eps = 1e-6f, .rope_theta = 1e6,
-                       .mrope_section = {1, 2, 2}, .has_vision = true, .image_token = 33, .video_token = 34,
-                       .vision_start_token = 31, .vision_end_token = 32, .bos_token = 29, .eos_token = 30};
-    c.vision = (vision_config){.depth = 2, .hidden = 8, .intermediate = 11, .n_head = 2, .patch = 3, .temporal_patch = 2,
-                               .merge = 2, .in_channels = 3, .window = 12, .out_hidden = 12, .tokens_per_second = 2,
-                               .n_full = 1, .full_blocks = {1}};
+    c = (model_config){.hidden = 12,
+                       .n_layer = 2,
+                       .n_head = 4,
+                       .n_kv = 2,
+                       .head_dim = 10,
+                       .intermediate = 18,
+                       .vocab = 37,
+                       .max_position = 512,
+                       .tied = tied,
+                       .qkv_bias = true,
+                       .rms_eps = 1e-6f,
+                       .rope_theta = 1e6,
+                       .mrope_section = {1, 2, 2},
+                       .has_vision = true,
+                       .image_token = 33,
+                       .video_token = 34,
+                       .vision_start_token = 31,
+                       .vision_end_token = 32,
+                       .bos_token = 29,
+                       .eos_token = 30};
+    c.vision = (vision_config){.depth = 2,
+                               .hidden = 8,
+                               .intermediate = 11,
+                               .n_head = 2,
+                               .patch = 3,
+                               .temporal_patch = 2,
+                               .merge = 2,
+                               .in_channels = 3,
+                               .window = 12,
+                               .out_hidden = 12,
+                               .tokens_per_second = 2,
+                               .n_full = 1,
+                               .full_blocks = {1}};
     return c;
 }
 
@@ -275,7 +307,8 @@ static void rename_open(renamed *r, const char *from, const char *const (*prefix
             snprintf(r->name[i], sizeof r->name[i], "%s%s", prefix[k][1], t->name + len);
             break;
         }
-        r->e[i] = (st_entry){.name = r->name[i], .dtype = t->dtype, .ndim = t->ndim, .data = t->data, .bytes = t->bytes};
+        r->e[i] =
+            (st_entry){.name = r->name[i], .dtype = t->dtype, .ndim = t->ndim, .data = t->data, .bytes = t->bytes};
         memcpy(r->e[i].shape, t->shape, sizeof t->shape);
     }
 }
@@ -297,7 +330,8 @@ static void drop(renamed *r, const char *name)
 static void every_prefix(void **state)
 {
     (void)state;
-    static const char *const since_4_52[][2] = {{"model.", "model.language_model."}, {"visual.", "model.visual."}, {NULL, NULL}};
+    static const char *const since_4_52[][2] = {
+        {"model.", "model.language_model."}, {"visual.", "model.visual."}, {NULL, NULL}};
     static const char *const base[][2] = {{"model.", "language_model."}, {NULL, NULL}};
     backend *b = open_cpu();
     model_config c = small(false);
@@ -490,10 +524,9 @@ static int remove_dir(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(hostile_files), cmocka_unit_test(mutated_headers),
-                                       cmocka_unit_test(write_and_read), cmocka_unit_test(export_and_load),
-                                       cmocka_unit_test(every_prefix),  cmocka_unit_test(wrong_tensors),
-                                       cmocka_unit_test(tied_head),     cmocka_unit_test(shards),
-                                       cmocka_unit_test(side_files)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hostile_files),   cmocka_unit_test(mutated_headers), cmocka_unit_test(write_and_read),
+        cmocka_unit_test(export_and_load), cmocka_unit_test(every_prefix),    cmocka_unit_test(wrong_tensors),
+        cmocka_unit_test(tied_head),       cmocka_unit_test(shards),          cmocka_unit_test(side_files)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

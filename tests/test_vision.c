@@ -77,8 +77,8 @@ static void positions_continue(void **state)
 static void windows_of_one_image(void **state)
 {
     (void)state;
-    static const int32_t index[] = {0, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 17, 21, 22, 23, 24, 4, 5, 6, 11, 12, 13, 18, 19,
-                                    20, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34};
+    static const int32_t index[] = {0, 1,  2,  3,  7,  8,  9,  10, 14, 15, 16, 17, 21, 22, 23, 24, 4, 5,
+                                    6, 11, 12, 13, 18, 19, 20, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34};
     static const int32_t windows[] = {0, 64, 112, 128, 140};
     const int32_t grid[] = {1, 10, 14};
     int32_t got[35], pos[280], cu_window[36], cu_full[36];
@@ -100,7 +100,8 @@ static void windows_of_many_images(void **state)
 {
     (void)state;
     enum { TOK = 2048 };
-    static int32_t index[TOK], pos[8 * TOK], cu_window[TOK + 1], cu_full[TOK + 1], frame_of[TOK], row_of[TOK], col_of[TOK];
+    static int32_t index[TOK], pos[8 * TOK], cu_window[TOK + 1], cu_full[TOK + 1], frame_of[TOK], row_of[TOK],
+        col_of[TOK];
     for (uint64_t trial = 0; trial < 100; trial++) {
         rng r = {rng_make_key(trial, RNG_TEST, 1, 0, 0, 0), 0};
         int32_t grid[9];
@@ -111,7 +112,8 @@ static void windows_of_many_images(void **state)
             grid[3 * i + 2] = 2 * (1 + (int32_t)rng_next_below(&r, 12));
             for (int f = 0; f < grid[3 * i]; f++, frame++)
                 for (int y = 0; y < grid[3 * i + 1] / 2; y++)
-                    for (int x = 0; x < grid[3 * i + 2] / 2; x++, n++) frame_of[n] = frame, row_of[n] = y, col_of[n] = x;
+                    for (int x = 0; x < grid[3 * i + 2] / 2; x++, n++)
+                        frame_of[n] = frame, row_of[n] = y, col_of[n] = x;
         }
         vision_index(&published, grid, 3, index, pos, cu_window, &n_window, cu_full, &n_full);
         assert_int_equal(vision_tokens(&published, grid, 3), n);

@@ -140,8 +140,13 @@ static void mlp(const ref_model *r, double *x, int n, int C, int I, double eps, 
 /* ---- vision tower ---- */
 
 /* Where a patch is: its image and frame as one number, its place, its window. */
-typedef struct place { int frame, row, col, window; } place;
-typedef struct places { const place *p; bool full; } places;
+typedef struct place {
+    int frame, row, col, window;
+} place;
+typedef struct places {
+    const place *p;
+    bool full;
+} places;
 
 static bool see_patch(const void *ctx, int i, int j)
 {
@@ -169,7 +174,8 @@ static void vision_attention(const ref_model *r, double *x, int n, const place *
     const vision_config *v = &r->cfg.vision;
     char norm[64], qkv_name[64], proj[64];
     int d = v->hidden, H = v->n_head, D = d / H;
-    double *a = zeros((int64_t)n * d), *qkv = zeros((int64_t)n * 3 * d), *part[3], *o = zeros((int64_t)n * d), angle[256];
+    double *a = zeros((int64_t)n * d), *qkv = zeros((int64_t)n * 3 * d), *part[3], *o = zeros((int64_t)n * d),
+           angle[256];
     snprintf(norm, sizeof norm, "visual.blocks.%d.norm1", l);
     snprintf(qkv_name, sizeof qkv_name, "visual.blocks.%d.attn.qkv", l);
     snprintf(proj, sizeof proj, "visual.blocks.%d.attn.proj", l);
@@ -199,9 +205,11 @@ static void vision_attention(const ref_model *r, double *x, int n, const place *
 void ref_vision(const ref_model *r, const token_batch *x, double *out)
 {
     const vision_config *v = &r->cfg.vision;
-    int n = find_places(v, x->grid, x->n_img, NULL), d = v->hidden, dim = vision_patch_dim(v), unit = v->merge * v->merge;
+    int n = find_places(v, x->grid, x->n_img, NULL), d = v->hidden, dim = vision_patch_dim(v),
+        unit = v->merge * v->merge;
     place *p = malloc((size_t)n * sizeof *p);
-    double *in = zeros((int64_t)n * dim), *h = zeros((int64_t)n * d), *z = zeros((int64_t)n * d), *u = zeros((int64_t)n * d);
+    double *in = zeros((int64_t)n * dim), *h = zeros((int64_t)n * d), *z = zeros((int64_t)n * d),
+           *u = zeros((int64_t)n * d);
     CHECK(p);
     find_places(v, x->grid, x->n_img, p);
     for (int i = 0; i < n * dim; i++) in[i] = x->patches[i];

@@ -9,8 +9,13 @@ void packed_open(packed *p, const model_config *c)
 {
     memset(p, 0, sizeof *p);
     p->cfg = c;
-    p->x = (token_batch){.ids = p->ids, .pos = p->pos, .cu = p->cu, .grid = p->grid, .vis_tok = p->vis_tok,
-                         .vis_row = p->vis_row, .row = p->row};
+    p->x = (token_batch){.ids = p->ids,
+                         .pos = p->pos,
+                         .cu = p->cu,
+                         .grid = p->grid,
+                         .vis_tok = p->vis_tok,
+                         .vis_row = p->vis_row,
+                         .row = p->row};
 }
 
 void packed_close(packed *p) { free(p->patches); }
@@ -83,6 +88,9 @@ void packed_all_rows(packed *p)
 
 model_limits packed_limits(const packed *p)
 {
-    return (model_limits){.tok = p->x.n_tok, .seq = p->x.n_seq, .patch = p->n_patch, .img = p->x.n_img,
+    return (model_limits){.tok = p->x.n_tok,
+                          .seq = p->x.n_seq,
+                          .patch = p->n_patch,
+                          .img = p->x.n_img,
                           .row = p->x.n_row ? p->x.n_row : 1};
 }

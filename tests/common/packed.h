@@ -1,5 +1,5 @@
-/* Small packed batches built piece by piece; every number is keyed by identity, so a sequence or an image is the same in
- * whatever batch it stands. */
+/* Small packed batches built piece by piece; every number is keyed by identity, so a sequence or an image is the same
+ * in whatever batch it stands. */
 #ifndef TESTS_COMMON_PACKED_H
 #define TESTS_COMMON_PACKED_H
 
