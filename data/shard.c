@@ -96,7 +96,7 @@ static status open_part(shard *s, shard_part p, uint64_t file_size)
                 H5Sget_simple_extent_dims(space, dim, NULL) == rank && dim[1] == (hsize_t)info->per;
     bool chunked = p == SHARD_ROWS || p == SHARD_VIEW;
     if (good && chunked)
-        good = H5Pget_layout(plist) == H5D_CHUNKED && H5Pget_chunk(plist, 2, chunk) == 1 && chunk[0] == SHARD_CHUNK;
+        good = H5Pget_layout(plist) == H5D_CHUNKED && H5Pget_chunk(plist, 2, chunk) == 1 && chunk[0] <= SHARD_CHUNK_MAX;
     else if (good)
         good = H5Pget_layout(plist) == H5D_CONTIGUOUS && dim[0] <= file_size / (uint64_t)(info->size * info->per);
     if (plist >= 0) H5Pclose(plist);

@@ -22,7 +22,8 @@ typedef struct shard_part_info { const char *name; int size, per; } shard_part_i
 extern const shard_part_info shard_parts[SHARD_PART_COUNT];
 
 enum {
-    SHARD_CHUNK = 64 << 10, /* one view of a small picture costs one or two chunks */
+    SHARD_CHUNK = 32 << 10, /* one view of a small picture costs one or two chunks, a row one */
+    SHARD_CHUNK_MAX = 1 << 20, /* what the reader accepts */
     SHARD_PIECE = 1 << 20,  /* bytes per read or write of a long part */
     SHARD_ROW_MAX = 16 << 20
 };
