@@ -20,7 +20,7 @@ void traj_free(traj *t)
         free(t->turns[i].code);
         free(t->turns[i].tool_text);
     }
-    for (int i = 0; i < t->n_image; i++) image_free(&t->images[i].view);
+    for (int i = t->n_borrowed; i < t->n_image; i++) image_free(&t->images[i].view);
     free(t->turns);
     free(t->images);
     free(t->run);

@@ -54,7 +54,7 @@ typedef struct traj {
     uint8_t *mask;            /* 1 = sampled by the policy */
     float *logp;              /* of each sampled token at the sampling temperature; 0 elsewhere */
     int16_t *turn_of;         /* turn index of sampled tokens, -1 elsewhere */
-    int n_image;
+    int n_image, n_borrowed;  /* views of the first n_borrowed images belong to the prompt, which outlives this */
     traj_image *images;       /* in order of the image runs: prompt images first, then returned ones */
     mrope_image *run;         /* (n_image) where each sits in id */
     int n_turn;

@@ -54,8 +54,8 @@ const rollout_opts *engine_opts(const engine *e);
 
 /* One prompt: runs `group` trajectories. (seed, step, prompt_id) identifies it for random numbers; prompt is what the
  * trajectories carry. picture: decoded originals of the sample's prompt images, as the boxes get them; view: what the
- * model sees of them. Messages before the first assistant turn are the prompt. sample must outlive the trajectories;
- * pictures and views are borrowed for the run. */
+ * model sees of them. Messages before the first assistant turn are the prompt. sample and views must outlive the
+ * trajectories; pictures are borrowed for the run (NULL when there are no boxes). */
 typedef struct rollout_prompt {
     const sample *sample;
     int64_t prompt;

@@ -1,4 +1,4 @@
-/* The state of one engine_run, shared by engine.c (order of things), pass.c (forward passes) and calls.c (boxes). */
+/* The state of one engine_run, shared by engine.c (order of things), group.c (prompts), pass.c (forward passes) and calls.c (boxes). */
 #ifndef ROLLOUT_RUN_H
 #define ROLLOUT_RUN_H
 
@@ -14,6 +14,10 @@ typedef struct group {
     bool started;     /* members have their first token */
     box_input *input; /* the prompt's pictures, made for the first call */
 } group;
+
+/* Renders the prompt and starts `size` members; index: of the group in the run. */
+status group_open(group *g, const session_rules *r, const image_processor *ip, int index, int size);
+void group_close(group *g, kv_pool *kv); /* members were freed */
 
 /* Rows of the head that give the next token of a session. */
 typedef struct target {

@@ -36,14 +36,6 @@ void track_extend(track *t, int merge)
     t->n_pos = t->seq.id.n;
 }
 
-static void copy_image(image *out, const image *in)
-{
-    size_t bytes = (size_t)in->w * (size_t)in->h * 3;
-    *out = *in;
-    out->rgb = grown(NULL, bytes, 1);
-    memcpy(out->rgb, in->rgb, bytes);
-}
-
 void track_copy(track *out, const track *t)
 {
     memset(out, 0, sizeof *out);
@@ -62,12 +54,10 @@ void track_copy(track *out, const track *t)
     memcpy(out->pos, t->pos, (size_t)t->n_pos * 3 * sizeof *t->pos);
     out->n_pos = t->n_pos;
     out->next = t->next;
-    out->n_image = t->n_image;
-    if (t->n_image) out->image = grown(NULL, (size_t)t->n_image, sizeof *out->image);
-    for (int i = 0; i < t->n_image; i++) {
-        out->image[i] = t->image[i];
-        copy_image(&out->image[i].view, &t->image[i].view);
-    }
+    out->n_image = out->n_borrowed = t->n_image;
+    if (t->n_image == 0) return;
+    out->image = grown(NULL, (size_t)t->n_image, sizeof *out->image);
+    memcpy(out->image, t->image, (size_t)t->n_image * sizeof *out->image);
 }
 
 void track_free(track *t)
@@ -75,7 +65,7 @@ void track_free(track *t)
     chat_seq_free(&t->seq);
     ids_free(&t->turn);
     free(t->pos);
-    for (int i = 0; i < t->n_image; i++) image_free(&t->image[i].view);
+    for (int i = t->n_borrowed; i < t->n_image; i++) image_free(&t->image[i].view);
     free(t->image);
     kv_seq_free(&t->kv);
     memset(t, 0, sizeof *t);
@@ -247,6 +237,7 @@ void session_finish(session *s, const rollout_prompt *p, traj *out)
     out->id = s->t.seq.id.v;
     out->mask = s->t.seq.mask;
     out->n_image = s->t.n_image;
+    out->n_borrowed = s->t.n_borrowed;
     out->images = s->t.image;
     out->run = s->t.seq.image;
     s->logp = grown(s->logp, (size_t)n, sizeof *s->logp);
@@ -266,7 +257,7 @@ void session_finish(session *s, const rollout_prompt *p, traj *out)
     out->tool_wait_s = s->tool_wait_s;
     memset(&s->t.seq, 0, sizeof s->t.seq);
     s->t.image = NULL;
-    s->t.n_image = 0;
+    s->t.n_image = s->t.n_borrowed = 0;
     s->logp = NULL;
     s->turn_of = NULL;
     s->turns = NULL;

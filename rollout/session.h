@@ -17,7 +17,7 @@ typedef struct track {
     int n_pos, cap;
     int32_t next;          /* rotary position of the next token */
     kv_seq kv;             /* kv.n_token tokens are in the cache */
-    int n_image;
+    int n_image, n_borrowed; /* pixels of the first n_borrowed images belong to the prompt's owner */
     traj_image *image;     /* in order of seq.image */
 } track;
 
@@ -29,7 +29,7 @@ static inline int32_t track_id(const track *t, int i)
 void track_reserve(track *t, int n_token);
 /* Positions of everything in seq that has none yet. */
 void track_extend(track *t, int merge);
-void track_copy(track *out, const track *t); /* tokens, positions, images; not the cache */
+void track_copy(track *out, const track *t); /* tokens, positions, images (whose pixels t's owner keeps); not the cache */
 void track_free(track *t);                   /* CHECKs that kv was released */
 
 typedef enum session_state { SESSION_RUN, SESSION_CALL, SESSION_DONE } session_state;
