@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include "core/log.h"
-#include "data/dataset.h"
 #include "data/file.h"
 #include "launch/args.h"
 #include "launch/commands.h"
 #include "launch/setup.h"
 #include "launch/show.h"
+#include "rl/render.h"
 #include "rollout/engine.h"
 
 typedef struct ask {
@@ -20,70 +20,41 @@ typedef struct ask {
     int64_t limit, samples;
 } ask;
 
-/* Prompts that run together, with everything they borrow. */
+/* Prompts that run together. */
 typedef struct prompts {
     int n;
-    sample *sample;
-    image **picture, **view;
+    prompt_row *row;
     rollout_prompt *p;
 } prompts;
 
 static status prompts_create(prompts *b, int cap)
 {
-    memset(b, 0, sizeof *b);
-    size_t n = (size_t)cap;
-    b->sample = calloc(n, sizeof *b->sample);
-    b->picture = calloc(n, sizeof *b->picture);
-    b->view = calloc(n, sizeof *b->view);
-    b->p = calloc(n, sizeof *b->p);
-    if (!b->sample || !b->picture || !b->view || !b->p) return FAIL(ST_ENOMEM, "no memory for %d prompts", cap);
-    return ST_OK;
+    b->n = 0;
+    b->row = calloc((size_t)cap, sizeof *b->row);
+    b->p = calloc((size_t)cap, sizeof *b->p);
+    return b->row && b->p ? ST_OK : FAIL(ST_ENOMEM, "no memory for %d prompts", cap);
 }
 
 static void prompts_clear(prompts *b)
 {
-    for (int i = 0; i < b->n; i++) {
-        for (int k = 0; k < b->p[i].n_image; k++) {
-            image_free(&b->picture[i][k]);
-            image_free(&b->view[i][k]);
-        }
-        free(b->picture[i]);
-        free(b->view[i]);
-        sample_free(&b->sample[i]);
-        b->picture[i] = b->view[i] = NULL;
-        b->p[i] = (rollout_prompt){0};
-    }
+    for (int i = 0; b->row && i < b->n; i++) prompt_free(&b->row[i]);
     b->n = 0;
 }
 
 static void prompts_free(prompts *b)
 {
     prompts_clear(b);
-    free(b->sample);
-    free(b->picture);
-    free(b->view);
+    free(b->row);
     free(b->p);
 }
 
-/* Loads the pictures of the newest sample (in slot b->n) and makes a prompt of it; d NULL: image names are files. */
-static status add_prompt(prompts *b, const setup *s, dataset *d, int64_t id)
+/* Takes the row over. */
+static void add_prompt(prompts *b, prompt_row *row, int64_t seed, int64_t id)
 {
-    int i = b->n++;
-    const sample *row = &b->sample[i];
-    rollout_prompt *p = &b->p[i];
-    int n = rollout_prompt_images(row);
-    b->picture[i] = calloc((size_t)n + 1, sizeof **b->picture);
-    b->view[i] = calloc((size_t)n + 1, sizeof **b->view);
-    if (!b->picture[i] || !b->view[i]) return FAIL(ST_ENOMEM, "no memory for %d pictures", n);
-    *p = (rollout_prompt){.sample = row, .prompt = id, .seed = (uint64_t)s->o.seed, .prompt_id = (uint64_t)id, .n_image = n,
-                          .picture = b->picture[i], .view = b->view[i]};
-    for (int k = 0; k < n; k++) {
-        image *whole = &b->picture[i][k];
-        TRY(d ? dataset_image(d, row->images[k], whole) : image_read_file(whole, row->images[k]));
-        status st = image_view(&b->view[i][k], whole, &s->ip);
-        if (st != ST_OK) return fail_within(st, "%s", row->images[k]);
-    }
-    return ST_OK;
+    prompt_row *r = &b->row[b->n];
+    *r = *row;
+    b->p[b->n++] = (rollout_prompt){.sample = &r->s, .prompt = id, .seed = (uint64_t)seed, .prompt_id = (uint64_t)id,
+                                    .n_image = r->n_image, .picture = r->picture, .view = r->view};
 }
 
 /* The question as a row, so that it takes the way of every other row. */
@@ -122,6 +93,27 @@ static status ask_sample(sample *out, const ask *a)
     status st = sample_parse(out, o.text, o.len, "--ask");
     json_end(&o);
     return st;
+}
+
+/* Before anything big is opened: the question and its pictures can be read. */
+static status ask_read(prompt_row *r, const ask *a)
+{
+    TRY(ask_sample(&r->s, a));
+    size_t n = (size_t)a->images.n + 1;
+    r->picture = calloc(n, sizeof *r->picture);
+    r->view = calloc(n, sizeof *r->view);
+    if (!r->picture || !r->view) return FAIL(ST_ENOMEM, "no memory for %d pictures", a->images.n);
+    for (; r->n_image < a->images.n; r->n_image++) TRY(image_read_file(&r->picture[r->n_image], a->images.v[r->n_image]));
+    return ST_OK;
+}
+
+static status ask_views(prompt_row *r, const image_processor *ip)
+{
+    for (int i = 0; i < r->n_image; i++) {
+        status st = image_view(&r->view[i], &r->picture[i], ip);
+        if (st != ST_OK) return fail_within(st, "%s", r->s.images[i]);
+    }
+    return ST_OK;
 }
 
 /* Writes what the model saw as out/img/..., names[i] relative to out; names is malloc'ed, caller frees with free_names.
@@ -195,14 +187,15 @@ static status answer_rows(engine *e, const setup *s, const ask *a, FILE *f, roll
     int64_t n = dataset_count(d);
     if (a->limit > 0 && a->limit < n) n = a->limit;
     const rollout_opts *o = engine_opts(e);
-    int64_t at_once = 4 * o->max_batch / o->group; /* enough to refill the pass while tools run */
+    int64_t at_once = o->max_batch / o->group; /* their pictures are in memory */
     if (at_once < 16) at_once = 16;
     status st = prompts_create(&b, (int)at_once);
     progress *bar = progress_start("generate", n);
     for (int64_t i = 0; i < n && st == ST_OK;) {
         for (; i < n && b.n < at_once && st == ST_OK; i++) {
-            st = dataset_sample(d, i, &b.sample[b.n]);
-            if (st == ST_OK) st = add_prompt(&b, s, d, i);
+            prompt_row row;
+            st = prompt_load(&row, d, i, &s->ip, s->boxes != NULL);
+            if (st == ST_OK) add_prompt(&b, &row, s->o.seed, i);
         }
         if (st == ST_OK) st = run_batch(e, &b, f, a->out, false, total);
         prompts_clear(&b);
@@ -214,13 +207,15 @@ static status answer_rows(engine *e, const setup *s, const ask *a, FILE *f, roll
     return st;
 }
 
-static status answer_one(engine *e, const setup *s, const ask *a, FILE *f, rollout_stats *total)
+static status answer_one(engine *e, const setup *s, prompt_row *row, const ask *a, FILE *f, rollout_stats *total)
 {
     prompts b;
     status st = prompts_create(&b, 1);
-    if (st == ST_OK) st = ask_sample(&b.sample[0], a);
-    if (st == ST_OK) st = add_prompt(&b, s, NULL, 0);
-    if (st == ST_OK) st = run_batch(e, &b, f, a->out, true, total);
+    if (st == ST_OK) {
+        add_prompt(&b, row, s->o.seed, 0);
+        memset(row, 0, sizeof *row);
+        st = run_batch(e, &b, f, a->out, true, total);
+    }
     prompts_free(&b);
     return st;
 }
@@ -236,15 +231,17 @@ static void fit(rollout_opts *o, const setup *s, bool one)
     if (o->max_batch > o->group) o->max_batch = o->group;
 }
 
-static status run(setup *s, const ask *a)
+static status run(setup *s, const ask *a, prompt_row *row)
 {
     rollout_opts o;
+    if (!a->data) TRY(ask_read(row, a));
     TRY(setup_config(s, a->configs.v, a->configs.n, a->sets.v, a->sets.n));
     TRY(config_bind(s->cfg, "rollout", rollout_fields, &o));
     TRY(setup_finish(s));
     if (s->world->size > 1) return FAIL(ST_EINVAL, "generate is one process; start it without mpirun");
     if (a->samples > 0) o.group = a->samples;
     TRY(setup_open(s, SETUP_MODEL | (o.max_turns > 0 ? SETUP_BOXES : 0), a->model));
+    if (!a->data) TRY(ask_views(row, &s->ip));
     fit(&o, s, !a->data);
     char path[PATH_MAX];
     if (a->out) {
@@ -261,7 +258,7 @@ static status run(setup *s, const ask *a)
     rollout_stats total = {0};
     rollout_parts parts = {.m = s->m, .c = &s->chat, .ip = &s->ip, .boxes = s->boxes};
     status st = engine_create(&e, &parts, &o);
-    if (st == ST_OK) st = a->data ? answer_rows(e, s, a, f, &total) : answer_one(e, s, a, f, &total);
+    if (st == ST_OK) st = a->data ? answer_rows(e, s, a, f, &total) : answer_one(e, s, row, a, f, &total);
     engine_destroy(e);
     if (f != stdout && fclose(f) != 0 && st == ST_OK) st = FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
     if (st == ST_OK && a->data)
@@ -296,8 +293,10 @@ status cmd_generate(int argc, char **argv)
     if (a.limit && !a.data) return args_usage("--limit goes with --data");
     if (!a.data && a.samples == 0) a.samples = 1;
     setup s;
+    prompt_row row = {0};
     memset(&s, 0, sizeof s);
-    status st = run(&s, &a);
+    status st = run(&s, &a, &row);
+    prompt_free(&row);
     setup_close(&s);
     return st;
 }

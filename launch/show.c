@@ -90,7 +90,12 @@ void show_traj(FILE *f, const traj *t, const char *const *image_names, bool colo
 {
     out o = {f, colour, image_names};
     int sampled = 0, calls = 0;
-    show_prompt(&o, t);
+    if (t->index == 0) { /* the group shares its prompt */
+        show_prompt(&o, t);
+    } else {
+        label(&o, "sample");
+        fprintf(f, "%d\n", t->index + 1);
+    }
     for (int i = 0; i < t->n_turn; i++) {
         show_turn(&o, t, &t->turns[i]);
         sampled += t->turns[i].end - t->turns[i].start;

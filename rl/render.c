@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rollout/engine.h"
+
 status render_views(image *view, int n, dataset *d, const sample *s, const image_processor *ip)
 {
     for (int i = 0; i < n; i++) {
@@ -80,20 +82,12 @@ void render_free(rendered *r)
     memset(r, 0, sizeof *r);
 }
 
-static int prompt_images(const sample *s)
-{
-    int n = 0;
-    for (int k = 0; k < s->n_message && s->messages[k].role != ROLE_ASSISTANT; k++)
-        for (int p = 0; p < s->messages[k].n_part; p++) n += s->messages[k].parts[p].text == NULL;
-    return n;
-}
-
 status prompt_load(prompt_row *out, dataset *d, int64_t row, const image_processor *ip, bool originals)
 {
     prompt_row p = {0};
     TRY(dataset_sample(d, row, &p.s));
     status st;
-    p.n_image = prompt_images(&p.s);
+    p.n_image = rollout_prompt_images(&p.s);
     p.picture = calloc((size_t)p.n_image + 1, sizeof *p.picture);
     p.view = calloc((size_t)p.n_image + 1, sizeof *p.view);
     if (!p.picture || !p.view) {

@@ -26,7 +26,7 @@ static status make_input(group *g)
 {
     const rollout_prompt *p = g->p;
     if (g->input || p->n_image == 0) return ST_OK;
-    CHECK(p->picture);
+    CHECK(p->picture && p->picture[0].rgb);
     box_image *im = malloc((size_t)p->n_image * sizeof *im);
     if (!im) return FAIL(ST_ENOMEM, "no memory for %d pictures", p->n_image);
     for (int i = 0; i < p->n_image; i++) im[i] = (box_image){p->picture[i].w, p->picture[i].h, p->picture[i].rgb};

@@ -21,8 +21,9 @@ static status prompt_images(group *g, const image_processor *ip, int max_tokens)
     for (int i = 0; i < p->n_image; i++) {
         traj_image *im = &t->image[i];
         im->view = p->view[i];
-        im->w = p->picture ? p->picture[i].w : p->view[i].w;
-        im->h = p->picture ? p->picture[i].h : p->view[i].h;
+        const image *whole = p->picture && p->picture[i].rgb ? &p->picture[i] : &p->view[i];
+        im->w = whole->w;
+        im->h = whole->h;
         im->grid[0] = 1;
         im->grid[1] = p->view[i].h / ip->patch;
         im->grid[2] = p->view[i].w / ip->patch;
