@@ -109,7 +109,7 @@ static char *take_output(boxd *b, boxrec *x, int32_t *len, int32_t *truncated)
     *truncated = beyond > (int64_t)size;
     if (*truncated) snprintf(mark, sizeof mark, "\n[... %lld bytes left out ...]\n", (long long)(beyond - (int64_t)size));
     size_t m = strlen(mark), at = beyond > (int64_t)size ? x->tail_at : 0;
-    char *s = malloc(x->n_head + m + n_tail + WIRE_MESSAGE_MAX + 1);
+    char *s = malloc(x->n_head + m + n_tail + WIRE_MESSAGE_MAX + 2);
     if (!s) _exit(1);
     memcpy(s, x->head, x->n_head);
     memcpy(s + x->n_head, mark, m);
@@ -138,7 +138,9 @@ static void deliver(boxd *b, boxrec *x)
     free(x->code);
     x->code = NULL;
     if (x->canary) {
-        x->result_body[x->result.text_len] = 0;
+        char *message = x->result_body + x->result.text_len;
+        memmove(message + 1, message, (size_t)x->result.message_len);
+        message[0] = message[1 + x->result.message_len] = 0; /* two strings, one after the other */
         x->state = BOX_IDLE;
         b->canary_result = x->result;
         b->canary_text = x->result_body;
@@ -313,8 +315,6 @@ void boxd_queue(boxd *b, boxrec *x)
     x->state = BOX_QUEUED;
     if (x->dead || b->broken) {
         boxd_fail_turn(b, x, b->broken ? BOX_INFRA : BOX_DEAD);
-    } else if (x->jail) {
-        pool_run(b, x);
     } else {
         x->next = NULL;
         *b->queue_end = x;
@@ -372,6 +372,7 @@ static double run_clocks(boxd *b)
         }
         if (j->state != JAIL_RUNNING) continue;
         boxrec *x = j->box;
+        if (b->queue && j->since + POOL_FRESH_S > now) next = fmin(next, j->since + POOL_FRESH_S - now);
         if (now < x->deadline) {
             next = fmin(next, x->deadline - now);
             continue;
@@ -382,6 +383,7 @@ static double run_clocks(boxd *b)
         if (x->stage >= 2) { /* the runner is silent: its whole jail goes */
             boxd_fail_turn(b, x, x->cause);
             pool_jail_kill(b, j);
+            next = 0; /* there is room for another */
             continue;
         }
         wire_send(j->ctl, &m, sizeof m, NULL, 0, NULL, 0);
@@ -449,8 +451,8 @@ int boxd_main(int sock)
     pool_epoll(&b, b.client, EV_CLIENT, 0, 0);
     pool_epoll(&b, b.term, EV_TERM, 0, 0);
     for (bool on = true; on;) {
-        double wait = b.pool_on ? run_clocks(&b) : 3600;
         if (b.pool_on) pool_schedule(&b);
+        double wait = b.pool_on ? run_clocks(&b) : 3600;
         struct epoll_event ev[64];
         int n = epoll_wait(b.ep, ev, 64, (int)ceil(1e3 * wait));
         for (int i = 0; i < n && on; i++) on = on_event(&b, ev[i].data.u64);

@@ -90,6 +90,8 @@ void pool_on_exit(boxd *b, jailrec *j);  /* pidfd readable */
 void pool_run(boxd *b, boxrec *x);       /* sends the turn to its jail */
 void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial);
 
+#define POOL_FRESH_S 0.1 /* a turn that runs longer than this gives its place in a burst to another */
+
 enum { EV_CLIENT, EV_ZYGOTE, EV_TERM, EV_CTL, EV_OUT, EV_PIDFD };
 
 /* boxd.c */

@@ -66,9 +66,9 @@ static void layer(boxd *b, const char *name, bool ok, const char *evidence, cons
     wire_reply *r = &b->report;
     if (r->n_layer == WIRE_LAYERS) return;
     wire_layer *l = &r->layer[r->n_layer++];
-    snprintf(l->name, sizeof l->name, "%s", name);
-    snprintf(l->evidence, sizeof l->evidence, "%s", evidence);
-    snprintf(l->remedy, sizeof l->remedy, "%s", ok ? "" : remedy);
+    snprintf(l->name, sizeof l->name, "%.31s", name);
+    snprintf(l->evidence, sizeof l->evidence, "%.127s", evidence);
+    snprintf(l->remedy, sizeof l->remedy, "%.159s", ok ? "" : remedy);
     l->ok = ok;
 }
 
@@ -128,7 +128,7 @@ static void finish(boxd *b)
 
 void canary_next(boxd *b, const wire_result *res, const char *text)
 {
-    char line[160];
+    char line[128];
     switch (b->canary_step++) {
         case 0:
             fresh_box(b);
@@ -140,9 +140,8 @@ void canary_next(boxd *b, const wire_result *res, const char *text)
             read_lines(b, copy);
             free(copy);
             if (res->verdict != BOX_OK) {
-                snprintf(line, sizeof line, "%s %.40s %.60s", box_verdict_name((box_verdict)res->verdict), res->error_type, text);
-                layer(b, "a box that works", false, line, "see the message; sandbox.preset and sandbox.imports run before it");
-                finish(b);
+                boxd_pool_done(b, FAIL(ST_EINVAL, "sandbox: the first box failed: %s %s %s", box_verdict_name((box_verdict)res->verdict),
+                                       res->error_type, text + res->text_len + 1));
                 return;
             }
             run(b, spin, 0.03);

@@ -177,7 +177,10 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
     py.run = Py_XNewRef(PyDict_GetItemString(ns, "run"));
     py.open_box = Py_XNewRef(PyDict_GetItemString(ns, "open_box"));
     py.preset = Py_NewRef(Py_None);
-    if (*preset && !(py.preset = Py_CompileString(preset, "<preset>", Py_file_input))) return fail_python("sandbox.preset");
+    if (*preset && !(py.preset = Py_CompileString(preset, "<preset>", Py_file_input))) {
+        (void)fail_python("sandbox.preset");
+        return ST_EINVAL;
+    }
     return run_part("warm(); import gc; gc.collect(); gc.freeze()\n", ns, "sandbox start");
 }
 
@@ -185,10 +188,12 @@ void interp_before_fork(void) { PyOS_BeforeFork(); }
 void interp_after_fork_parent(void) { PyOS_AfterFork_Parent(); }
 void interp_after_fork_child(void) { PyOS_AfterFork_Child(); }
 
-static void claim_error(wire_claim *c)
+static void claim_error(wire_claim *c, const char *where)
 {
+    char text[WIRE_MESSAGE_MAX - 64];
     c->kind = CLAIM_ERROR;
-    take_error(c->type, sizeof c->type, c->message, sizeof c->message);
+    take_error(c->type, sizeof c->type, text, sizeof text);
+    snprintf(c->message, sizeof c->message, "%s%s", where, text);
     c->message_len = (int32_t)strlen(c->message);
 }
 
@@ -216,7 +221,7 @@ int interp_open_box(uint64_t seed, int input, wire_claim *claim)
 {
     PyObject *list = pictures(input);
     PyObject *r = list ? PyObject_CallFunction(py.open_box, "KNO", (unsigned long long)seed, list, py.preset) : NULL;
-    if (!r) claim_error(claim);
+    if (!r) claim_error(claim, "before the first turn (sandbox.preset): ");
     Py_XDECREF(r);
     return r ? 0 : -1;
 }
@@ -242,7 +247,7 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
         c->message_len = (int32_t)(n_text < WIRE_MESSAGE_MAX ? n_text : WIRE_MESSAGE_MAX);
         memcpy(c->message, text, (size_t)c->message_len);
     } else {
-        claim_error(c);
+        claim_error(c, "");
     }
     PyErr_Clear();
     Py_XDECREF(r);

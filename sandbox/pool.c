@@ -196,18 +196,36 @@ void pool_run(boxd *b, boxrec *x)
 void pool_schedule(boxd *b)
 {
     if (!b->zygote_ready || b->broken) return;
-    for (int i = 0; b->queue && b->n_spare && i < b->n_jail; i++) {
-        jailrec *j = &b->jails[i];
-        if (j->state != JAIL_SPARE) continue;
-        boxrec *x = b->queue;
-        b->queue = x->next;
-        if (!b->queue) b->queue_end = &b->queue;
-        x->jail = j;
-        j->box = x;
+    /* A burst of turns is let in a few at a time, so that each meets an idle machine and its clock measures its own work;
+     * one that has run for a while no longer counts, so that spinning code holds nobody up. */
+    int fresh = 0, want = 0;
+    double now = wire_now();
+    for (int i = 0; i < b->n_jail; i++) fresh += b->jails[i].state == JAIL_RUNNING && b->jails[i].since > now - POOL_FRESH_S;
+    for (boxrec **at = &b->queue; *at;) {
+        boxrec *x = *at;
+        if (x->dead) { /* its jail ended while it waited */
+            *at = x->next;
+            boxd_fail_turn(b, x, BOX_DEAD);
+            continue;
+        }
+        bool can = fresh < b->pool.max_starting && (x->jail || b->n_spare);
+        if (!can) {
+            want += !x->jail;
+            at = &x->next;
+            continue;
+        }
+        *at = x->next;
+        if (!x->jail) {
+            int i = 0;
+            while (b->jails[i].state != JAIL_SPARE) i++;
+            x->jail = &b->jails[i];
+            b->jails[i].box = x;
+        }
+        fresh++;
         pool_run(b, x);
     }
-    int want = 0;
-    for (boxrec *x = b->queue; x; x = x->next) want++;
+    b->queue_end = &b->queue;
+    while (*b->queue_end) b->queue_end = &(*b->queue_end)->next;
     if (!b->creating) want += b->pool.spares - b->n_spare;
     int limit = b->pool.max_starting;
     while (b->n_starting < want && b->n_starting < limit)
