@@ -30,28 +30,40 @@ static status check_opts(const rollout_parts *p, const rollout_opts *o)
     return ST_OK;
 }
 
-static status make_bans(engine *e)
+static status make_ban(engine *e)
 {
-    pass *p = &e->pass;
+    backend *b = model_backend(e->part.m);
     int vocab = model_cfg(e->part.m)->vocab;
-    const char *banned = e->o.force == FORCE_DIRECT ? "<code>" : e->o.force == FORCE_TOOL ? "<answer>" : NULL;
-    int id = banned ? tokenizer_id(e->part.c->tok, banned) : -1;
-    if (banned && id < 0)
-        return FAIL(ST_EINVAL, "rollout.force needs %s as one token, which this tokenizer has not", banned);
     uint8_t *ban = calloc((size_t)vocab, 1);
     if (!ban) return FAIL(ST_ENOMEM, "no memory for %d banned ids", vocab);
-    backend *b = model_backend(e->part.m);
     chat_ban(e->part.c, vocab, ban);
-    if (e->o.force == FORCE_DIRECT) ban[id] = 1;
-    b->upload(b, &p->ban, ban);
-    p->has_ban_first = e->o.force == FORCE_TOOL;
-    if (p->has_ban_first) {
-        ban[id] = 1;
-        b->upload(b, &p->ban_first, ban);
-    }
+    b->upload(b, &e->pass.ban, ban);
     status st = b->sync(b); /* the bytes are ours */
     free(ban);
     return st;
+}
+
+/* Takes over the options of o that don't need other memory. */
+static status adopt(engine *e, const rollout_opts *o)
+{
+    opening fresh = {0};
+    bool direct = o->force == FORCE_DIRECT;
+    if (o->force != FORCE_NONE) {
+        const cfg_strings *texts = direct ? &o->direct_openings : &o->tool_openings;
+        const char *key = direct ? "rollout.direct_openings" : "rollout.tool_openings";
+        TRY(opening_make(&fresh, e->part.c->tok, texts, key));
+        if (fresh.longest >= o->max_new_tokens) {
+            status st = FAIL(ST_EINVAL, "rollout.max_new_tokens (%lld) leaves no room after a text of %s (%d tokens)",
+                             (long long)o->max_new_tokens, key, fresh.longest);
+            opening_free(&fresh);
+            return st;
+        }
+    }
+    opening_free(&e->opening);
+    e->opening = fresh;
+    e->o = *o;
+    e->rules = (session_rules){.o = &e->o, .c = e->part.c, .opening = fresh.n ? &e->opening : NULL, .max_image_tokens = (int)o->prefill_tokens};
+    return ST_OK;
 }
 
 status engine_create(engine **out, const rollout_parts *p, const rollout_opts *o)
@@ -60,12 +72,11 @@ status engine_create(engine **out, const rollout_parts *p, const rollout_opts *o
     engine *e = calloc(1, sizeof *e);
     if (!e) return FAIL(ST_ENOMEM, "no memory for the rollout engine");
     e->part = *p;
-    e->o = *o;
-    e->rules = (session_rules){.o = &e->o, .c = p->c, .max_image_tokens = (int)o->prefill_tokens};
     status st = ST_OK;
+    TRY_OR(adopt(e, o), fail);
     TRY_OR(kv_create(&e->kv, p->m, (int)((o->kv_tokens + ATTN_BLOCK - 1) / ATTN_BLOCK)), fail);
     TRY_OR(pass_create(&e->pass, e), fail);
-    TRY_OR(make_bans(e), fail);
+    TRY_OR(make_ban(e), fail);
     *out = e;
     return ST_OK;
 fail:
@@ -78,6 +89,7 @@ int engine_group(const engine *e) { return (int)e->o.group; }
 void engine_destroy(engine *e)
 {
     if (!e) return;
+    opening_free(&e->opening);
     pass_destroy(&e->pass);
     kv_destroy(e->kv);
     free(e);
@@ -91,11 +103,7 @@ status engine_set_opts(engine *e, const rollout_opts *o)
         o->max_tokens != e->o.max_tokens)
         return FAIL(ST_EINVAL, "the sizes of a rollout engine (kv_tokens, max_batch, prefill_tokens, max_tokens) are fixed");
     TRY(check_opts(&e->part, o));
-    rollout_opts old = e->o;
-    e->o = *o;
-    status st = make_bans(e);
-    if (st != ST_OK) e->o = old;
-    return st;
+    return adopt(e, o);
 }
 
 /* ---- one run ---- */
@@ -206,7 +214,7 @@ static void feed_prompt(run *r, group *g, int rows)
         session *s = &g->member[k];
         if (s->state != SESSION_RUN) continue;
         kv_share(e->kv, &g->t.kv, &s->t.kv);
-        pass_target(&e->pass, s, row);
+        if (s->t.turn.n == 0) pass_target(&e->pass, s, row); /* else a forced opening comes first */
     }
 }
 

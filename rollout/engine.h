@@ -26,7 +26,8 @@ typedef struct rollout_opts {
     int64_t kv_tokens;      /* tokens in the KV pool */
     int64_t max_batch;      /* sequences in one forward pass */
     int64_t prefill_tokens; /* tokens of prompts and tool results in one forward pass, besides one per decoding sequence */
-    int force;              /* rollout_force, evaluation only: direct bans <code>, tool bans <answer> in the first turn */
+    int force;              /* rollout_force, evaluation only: how the first turn must begin */
+    cfg_strings direct_openings, tool_openings; /* the texts for it; the policy chooses among them */
     bool shuffle_tools;     /* returned images are exchanged between trajectories (control experiment) */
     int64_t tool_text_kib;  /* longest tool text given to the model */
     int tool_error;         /* rollout_tool_error: what a failed call says */

@@ -17,7 +17,7 @@ static status plan_memory(pass *p, const engine *e)
     arena_add_1d(p->mem, &p->id, DT_I32, p->lim.seq);
     arena_add_1d(p->mem, &p->logp, DT_F32, p->lim.seq);
     arena_add_1d(p->mem, &p->ban, DT_U8, c->vocab);
-    arena_add_1d(p->mem, &p->ban_first, DT_U8, c->vocab);
+    arena_add_1d(p->mem, &p->ban_opening, DT_U8, c->vocab);
     return arena_commit(p->mem);
 }
 
@@ -42,6 +42,8 @@ status pass_create(pass *p, const engine *e)
         if (!v) return FAIL(ST_ENOMEM, "no memory for passes of %d tokens", tok);
         memcpy(list[i].at, &v, sizeof v);
     }
+    p->opening_bytes = malloc((size_t)c->vocab);
+    if (!p->opening_bytes) return FAIL(ST_ENOMEM, "no memory for %d banned ids", c->vocab);
     TRY(model_acts_create(&p->acts, e->part.m, &p->lim, false));
     return plan_memory(p, e);
 }
@@ -49,7 +51,8 @@ status pass_create(pass *p, const engine *e)
 void pass_destroy(pass *p)
 {
     void *list[] = {p->ids,     p->pos,     p->cu,      p->slot,        p->table,    p->ctx,       p->row,       p->grid,
-                    p->vis_tok, p->vis_row, p->patches, p->chunk_index, p->chunk_id, p->chunk_key, p->chunk_logp, p->target};
+                    p->vis_tok, p->vis_row, p->patches, p->chunk_index, p->chunk_id, p->chunk_key, p->chunk_logp, p->target,
+                    p->opening_bytes};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) free(list[i]);
     model_acts_destroy(p->acts);
     arena_destroy(p->mem);
@@ -150,19 +153,30 @@ static void sample_chunk(pass *p, run *r, const tensor *hidden, int at, int n, c
     b->download(b, p->chunk_logp, &logp);
 }
 
-/* Targets whose turn has the special ban list go last, so that each call of the sampler has one list. */
-static int order_targets(pass *p)
+static void swap_targets(pass *p, int i, int j)
 {
-    int n = p->n_target;
-    if (!p->has_ban_first) return n;
-    int plain = 0;
-    for (int i = 0; i < n; i++) {
-        if (p->target[i].s->n_turn == 0) continue;
-        target t = p->target[plain];
-        p->target[plain++] = p->target[i];
-        p->target[i] = t;
+    target t = p->target[i];
+    p->target[i] = p->target[j];
+    p->target[j] = t;
+}
+
+static bool same_opening(opening_at a, opening_at b) { return a.alive == b.alive && (a.alive == 0 || a.depth == b.depth); }
+
+/* Targets from `at` on that share a ban list move together; returns their number, *ban is their list. */
+static int next_targets(pass *p, run *r, int at, const tensor **ban)
+{
+    opening_at o = p->target[at].s->opening;
+    int stop = at + 1;
+    for (int i = stop; i < p->n_target; i++)
+        if (same_opening(p->target[i].s->opening, o)) swap_targets(p, i, stop++);
+    *ban = &p->ban;
+    if (o.alive) {
+        backend *b = model_backend(r->e->part.m);
+        opening_ban(&r->e->opening, o, model_cfg(r->e->part.m)->vocab, p->opening_bytes);
+        b->upload(b, &p->ban_opening, p->opening_bytes);
+        *ban = &p->ban_opening;
     }
-    return plain;
+    return stop - at < p->lim.seq ? stop - at : p->lim.seq;
 }
 
 status pass_run(pass *p, run *r)
@@ -178,11 +192,10 @@ status pass_run(pass *p, run *r)
         .kv = &kv, .n_row = p->n_row, .row = p->row,
     };
     tensor hidden = model_forward(m, p->acts, &x);
-    int plain = order_targets(p);
     for (int at = 0; at < p->n_target;) {
-        int stop = at < plain ? plain : p->n_target, n = stop - at;
-        if (n > p->lim.seq) n = p->lim.seq;
-        sample_chunk(p, r, &hidden, at, n, at < plain ? &p->ban : &p->ban_first);
+        const tensor *ban;
+        int n = next_targets(p, r, at, &ban);
+        sample_chunk(p, r, &hidden, at, n, ban);
         TRY(model_backend(m)->sync(model_backend(m)));
         for (int i = 0; i < n; i++)
             TRY(session_token(p->target[at + i].s, &r->e->rules, p->chunk_id[i], p->chunk_logp[i]));

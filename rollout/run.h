@@ -31,8 +31,8 @@ typedef struct pass {
     model_acts *acts;
     arena *mem;
     tensor hidden, index, key, id, logp; /* [max_batch] rows of the sampler */
-    tensor ban, ban_first;               /* u8[V]; ban_first for the first turn */
-    bool has_ban_first;
+    tensor ban, ban_opening;             /* u8[V]; all but what an opening allows */
+    uint8_t *opening_bytes;              /* (V) */
     int32_t *ids, *pos, *cu, *slot, *table, *ctx, *row, *grid, *vis_tok, *vis_row;
     float *patches;
     size_t patches_cap; /* floats */
@@ -48,6 +48,7 @@ struct engine {
     rollout_parts part;
     rollout_opts o;
     session_rules rules;
+    opening opening;
     kv_pool *kv;
     pass pass;
 };

@@ -79,13 +79,37 @@ void session_end(session *s, traj_outcome outcome)
     s->outcome = outcome;
 }
 
+/* A token of the current turn. */
+static void push_token(session *s, int32_t id, float logp)
+{
+    int at = track_tokens(&s->t);
+    ids_push(&s->t.turn, id);
+    s->logp[at] = logp;
+    for (int a = 0; a < 3; a++) s->t.pos[3 * (size_t)at + a] = s->t.next;
+    s->t.next++;
+    s->t.n_pos++;
+    s->left--;
+}
+
+/* Tokens of the opening about which there is no choice. */
+static void push_opening(session *s, const session_rules *r)
+{
+    int32_t id;
+    while (s->opening.alive && (id = opening_forced(r->opening, s->opening)) >= 0) {
+        opening_take(r->opening, &s->opening, id);
+        push_token(s, id, 0);
+        s->n_opening++;
+    }
+}
+
 /* Opens the next assistant turn, or ends the trajectory when no token fits. */
 static void open_turn(session *s, const session_rules *r)
 {
     int n = s->t.seq.id.n;
     int64_t left = r->o->max_tokens - n;
     if (left > r->o->max_new_tokens) left = r->o->max_new_tokens;
-    if (left <= 0) {
+    bool open = r->opening && s->n_turn == 0;
+    if (left <= (open ? r->opening->longest : 0)) {
         session_end(s, TRAJ_MAX_TOKENS);
         return;
     }
@@ -99,6 +123,9 @@ static void open_turn(session *s, const session_rules *r)
     s->turns = grown(s->turns, (size_t)s->n_turn + 1, sizeof *s->turns);
     s->turns[s->n_turn] = (traj_turn){.start = n, .end = n, .image_from = s->t.n_image};
     s->state = SESSION_RUN;
+    if (!open) return;
+    s->opening = opening_start(r->opening);
+    push_opening(s, r);
 }
 
 void session_start(session *s, const session_rules *r, const track *prompt, int group, int index)
@@ -156,6 +183,7 @@ static status end_turn(session *s, const session_rules *r, bool ended)
     if (!turn->text) return FAIL(ST_ENOMEM, "no memory for the text of a turn");
     s->n_turn++;
     TRY(chat_append_sampled(r->c, &s->t.seq, s->t.turn.v, s->t.turn.n));
+    if (turn == s->turns) memset(s->t.seq.mask + turn->start, 0, (size_t)s->n_opening);
     s->t.turn.n = 0;
     decide(s, r, turn, ended);
     if (s->state != SESSION_DONE) track_extend(&s->t, r->c->merge);
@@ -165,13 +193,13 @@ static status end_turn(session *s, const session_rules *r, bool ended)
 status session_token(session *s, const session_rules *r, int32_t id, float logp)
 {
     CHECK(s->state == SESSION_RUN && s->left > 0);
-    int at = track_tokens(&s->t);
-    ids_push(&s->t.turn, id);
-    s->logp[at] = logp;
-    for (int a = 0; a < 3; a++) s->t.pos[3 * (size_t)at + a] = s->t.next;
-    s->t.next++;
-    s->t.n_pos++;
-    s->left--;
+    push_token(s, id, logp);
+    if (s->opening.alive) { /* a choice among openings: not the policy's own token */
+        s->n_opening++;
+        opening_take(r->opening, &s->opening, id);
+        push_opening(s, r);
+        return ST_OK;
+    }
     bool ended = id == r->c->im_end || id == r->c->endoftext;
     if (ended || s->left == 0) return end_turn(s, r, ended);
     return ST_OK;

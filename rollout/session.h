@@ -8,6 +8,7 @@
 
 #include "rollout/engine.h"
 #include "rollout/kv.h"
+#include "rollout/opening.h"
 #include "rollout/tool.h"
 
 typedef struct track {
@@ -43,6 +44,8 @@ typedef struct session {
     int index;             /* sample of the group */
     int group;             /* which prompt of the run */
     int left;              /* tokens this turn may still take */
+    opening_at opening;    /* of the first turn; alive 0: it writes freely */
+    int n_opening;         /* tokens of the first turn that the opening gave */
     float *logp;           /* (cap) */
     int16_t *turn_of;      /* (cap) */
     int cap;
@@ -65,6 +68,7 @@ typedef struct session {
 typedef struct session_rules {
     const rollout_opts *o;
     const chat *c;
+    const opening *opening; /* NULL: free */
     int max_image_tokens;
 } session_rules;
 

@@ -502,26 +502,50 @@ static void test_shuffle(void **state)
 static void test_force(void **state)
 {
     (void)state;
-    int code = tokenizer_id(world.tok, "<code>"), ans = tokenizer_id(world.tok, "<answer>");
-    for (int force = FORCE_NONE; force <= FORCE_TOOL; force++) {
-        setting s = plain();
-        s.o.force = force;
-        traj t[N];
-        int n_code = 0, n_first = 0, n_later = 0;
-        assert_int_equal(run(&world, &s, t, NULL), ST_OK);
-        for (int i = 0; i < N; i++) {
-            for (int k = 0; k < t[i].n_tok; k++) {
-                if (!t[i].mask[k]) continue;
-                n_code += t[i].id[k] == code;
-                if (t[i].turn_of[k] == 0) n_first += t[i].id[k] == ans;
-                else n_later += t[i].id[k] == ans;
-            }
-        }
-        assert_int_equal(n_code == 0, force == FORCE_DIRECT);
-        assert_int_equal(n_first == 0, force == FORCE_TOOL);
-        if (force == FORCE_TOOL) assert_true(n_later > 0);
-        free_all(t, N);
+    static char *tools[] = {TINY_ZOOM, TINY_PRINT, "la" TINY_PRINT}, *direct[] = {TINY_ANSWER}, *none[] = {""};
+    int zoom = tokenizer_id(world.tok, TINY_ZOOM), print = tokenizer_id(world.tok, TINY_PRINT);
+    setting s = plain();
+    traj t[N], u[N];
+    s.o.force = FORCE_TOOL;
+    assert_int_equal(run(&world, &s, t, NULL), ST_EINVAL);
+    assert_non_null(strstr(fail_message(), "rollout.tool_openings"));
+    s.o.tool_openings = (cfg_strings){1, none};
+    assert_int_equal(run(&world, &s, t, NULL), ST_EINVAL);
+    s.o.tool_openings = (cfg_strings){3, tools};
+    s.o.max_new_tokens = 2;
+    assert_int_equal(run(&world, &s, t, NULL), ST_EINVAL);
+    assert_non_null(strstr(fail_message(), "rollout.max_new_tokens"));
+    s.o.max_new_tokens = 24;
+    assert_int_equal(run(&world, &s, t, NULL), ST_OK);
+    int n_zoom = 0, n_print = 0;
+    for (int i = 0; i < N; i++) {
+        const traj_turn *first = &t[i].turns[0];
+        bool la = strncmp(first->text, "la", 2) == 0;
+        assert_true(strncmp(first->text, la ? tools[2] : t[i].id[first->start] == zoom ? TINY_ZOOM : TINY_PRINT, 20) == 0);
+        n_zoom += t[i].id[first->start] == zoom;
+        n_print += t[i].id[first->start] == print;
+        assert_int_equal(t[i].mask[first->start], 0); /* given, not learned */
+        assert_int_equal(t[i].turn_of[first->start], -1);
+        assert_true(t[i].logp[first->start] == 0);
+        assert_int_equal(t[i].mask[first->end - 1], 1);
     }
+    assert_true(n_zoom > 2 && n_print > 2); /* the policy chose */
+    check_logps(t, 2048, 1);
+    s.o.max_batch = 3;
+    s.o.kv_tokens = 432;
+    assert_int_equal(run(&world, &s, u, NULL), ST_OK);
+    assert_same(t, u);
+    free_all(t, N);
+    free_all(u, N);
+    s = plain();
+    s.o.force = FORCE_DIRECT;
+    s.o.direct_openings = (cfg_strings){1, direct};
+    assert_int_equal(run(&world, &s, t, NULL), ST_OK);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(strncmp(t[i].turns[0].text, TINY_ANSWER, strlen(TINY_ANSWER)), 0);
+        assert_true(t[i].outcome == TRAJ_ANSWERED || t[i].outcome == TRAJ_TURN_CUT || t[i].n_turn > 1);
+    }
+    free_all(t, N);
 }
 
 static void test_tool_text(void **state)
