@@ -341,8 +341,11 @@ static void same_bits_everywhere(void **state)
         backend *b = open_cpu(threads[k], isas[k]);
         trainee t = open_trainee(b, &c, &p);
         float *h = copy_hidden(&t, &p);
-        train_step(&t, &p, &g);
         tensor grads = model_grads(t.m);
+        for (int step = 0; step < (k ? 1 : 2); step++) { /* the first backend repeats: nothing is left over in the memory */
+            b->fill(b, &grads, 0);
+            train_step(&t, &p, &g);
+        }
         if (!h0) {
             h0 = h;
             g0 = malloc(tensor_bytes(&grads));
