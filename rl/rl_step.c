@@ -49,6 +49,11 @@ static status rl_open(trainer *t, void **state)
         return config_fail(t->cfg, "train", "max_tokens",
                            "%lld is less than rollout.max_tokens %lld: a rollout could not be learned from",
                            (long long)t->train.max_tokens, (long long)t->rollout.max_tokens);
+    if (t->rollout.force != FORCE_NONE || t->rollout.shuffle_tools)
+        return config_fail(t->cfg, "rollout", t->rollout.force != FORCE_NONE ? "force" : "shuffle_tools",
+                           "is for evaluation: training learns from what the policy does by itself");
+    if (t->rollout.temperature == 0)
+        return config_fail(t->cfg, "rollout", "temperature", "must be above 0 for training: greedy members of a group are all equal");
     rl *s = calloc(1, sizeof *s);
     if (!s) return FAIL(ST_ENOMEM, "no memory for rl");
     s->group = (int)t->rollout.group;
