@@ -182,7 +182,7 @@ void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
     r->wall_ms = 1e3 * (now - x->started);
     r->queue_ms = 1e3 * (x->started - x->queued);
     r->tier = (int)b->tier;
-    r->state_lost = x->has_state && (!e || e->state_lost);
+    r->state_lost = x->has_state && (!e || (e->state_lost && !keep));
     if (e) {
         r->cpu_ms = e->cpu_ms;
         r->peak_mib = (double)e->max_rss_kib / 1024;
@@ -213,7 +213,7 @@ void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
         wire_head judge = {.op = keep ? OP_COMMIT : OP_ROLLBACK};
         wire_send(x->jail->ctl, &judge, sizeof judge, NULL, 0, NULL, 0);
         x->jail->state = JAIL_PARKED;
-        if (e->state_lost) x->dead = x->has_state;
+        if (e->state_lost && !keep) x->dead = x->has_state;
         if (e->protocol) x->jail->uses = 1 << 20; /* not to be used by another box */
     } else {
         x->dead = x->has_state;

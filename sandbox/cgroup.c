@@ -232,8 +232,9 @@ void cgroup_prepare(cgroup_set *s, unsigned owner)
 
 void cgroup_limits(cgroup_set *s, const box_limits *l)
 {
-    /* Beyond the address-space limit of one process: tells apart what only a group can stop. */
-    s->memory_bytes = (l->memory_mib + l->tmp_mib) << 20;
+    /* A little beyond what one process may have, so that an honest program that asks for too much meets a MemoryError and not
+     * the killer; the group is for what the sum of processes, files and shared memory takes. */
+    s->memory_bytes = (l->memory_mib + l->tmp_mib + 128) << 20;
     s->n_pids = l->pids;
 }
 

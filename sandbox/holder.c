@@ -8,6 +8,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sandbox/interp.h"
@@ -47,7 +49,16 @@ static void turn(wire_run *run, size_t len, int side, int fresh, int has_input)
 
 /* A sibling, not a child: the runner must be the parent of every holder to watch, group and reap it. glibc's fork cannot
  * say that; its handlers matter only to threads, of which a well-behaved turn leaves none. */
-static pid_t fork_sibling(void) { return (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0); }
+static pid_t fork_sibling(void)
+{
+    for (int i = 0;; i++) {
+        pid_t pid = (pid_t)syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+        if (pid >= 0 || errno != EAGAIN || i == 100) return pid;
+        /* The last turn's children, killed at its end, count until they are waited for. */
+        while (waitpid(-1, NULL, WNOHANG) > 0) {}
+        nanosleep(&(struct timespec){0, 1000000}, NULL);
+    }
+}
 
 _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run)
 {

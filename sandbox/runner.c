@@ -161,6 +161,8 @@ static int freeze(runner *r)
     return setpgid(r->cur, r->cur);
 }
 
+static void end_protocol(runner *r);
+
 static void end_claimed(runner *r, const wire_claim *c)
 {
     r->end.has_claim = 1;
@@ -172,8 +174,7 @@ static void end_claimed(runner *r, const wire_claim *c)
     }
     if (freeze(r)) {
         r->end.has_claim = 0;
-        r->end.protocol = 1;
-        end_killed(r);
+        end_protocol(r);
         return;
     }
     r->end.cpu_ms = clock_of(r->cur) + 1e-3 * (double)(c->children_cpu_us > 0 ? c->children_cpu_us : 0);
@@ -182,9 +183,17 @@ static void end_claimed(runner *r, const wire_claim *c)
     report(r);
 }
 
+/* Whatever was said out of turn is forgotten once its sender is dead: the last good state is not to blame. */
 static void end_protocol(runner *r)
 {
+    char c;
     r->end.protocol = 1;
+    if (r->cur) {
+        kill_group(r->cur);
+        wait_cur(r);
+    }
+    for (int i = 0; i < 2; i++)
+        while (r->side[i][0] >= 0 && wire_recv(r->side[i][0], &c, 1, NULL, NULL, NULL, MSG_DONTWAIT) != -EAGAIN) {}
     end_killed(r);
 }
 
@@ -203,6 +212,13 @@ static void start_first(runner *r, wire_run *run)
     r->cur = pid;
     r->cur_side = 0;
     r->st = RUNNING;
+}
+
+static void lose_base(runner *r)
+{
+    kill_group(r->base);
+    r->base = 0;
+    r->base_lost = true;
 }
 
 static bool anything_said(runner *r)
@@ -234,9 +250,7 @@ static void start(runner *r, wire_run *run, size_t n)
     r->cur_side = 1 - r->base_side;
     r->st = WAIT_HELLO;
     if (anything_said(r)) {
-        kill_group(r->base);
-        r->base = 0;
-        r->base_lost = true;
+        lose_base(r);
         end_protocol(r);
         return;
     }
@@ -248,9 +262,7 @@ static void stop_turn(runner *r)
 {
     r->end.killed = 1;
     if (r->st == WAIT_HELLO) { /* the fork did not come: its parent is not healthy either */
-        kill_group(r->base);
-        r->base = 0;
-        r->base_lost = true;
+        lose_base(r);
         kill(-1, SIGKILL);
     }
     end_killed(r);
@@ -321,9 +333,7 @@ static void on_hello(runner *r, const wire_head *h, ssize_t n, pid_t from)
 {
     if (n != (ssize_t)sizeof *h || h->op != OP_HELLO || h->nonce != r->nonce || from <= 1 || from == r->base ||
         setpgid(from, from)) { /* only works on a child of ours that has not called exec */
-        kill_group(r->base);
-        r->base = 0;
-        r->base_lost = true;
+        lose_base(r);
         end_protocol(r);
         return;
     }
@@ -348,6 +358,12 @@ static void on_claim(runner *r)
         end_protocol(r);
     else
         end_claimed(r, &c);
+}
+
+static void end_out_of_turn(runner *r)
+{
+    if (r->st == WAIT_HELLO) lose_base(r);
+    end_protocol(r);
 }
 
 static void on_child(runner *r)
@@ -393,9 +409,13 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
     if (wire_send(ctl, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(1);
     for (;;) {
         bool listen = r.st == RUNNING || r.st == WAIT_HELLO;
-        struct pollfd p[3] = {{r.ctl, POLLIN, 0}, {r.sig, POLLIN, 0}, {listen ? r.side[r.cur_side][0] : -1, POLLIN, 0}};
-        if (poll(p, 3, -1) < 0) continue;
-        if (p[2].revents) on_claim(&r);
+        int mine = listen ? r.side[r.cur_side][0] : -1, other = listen ? r.side[1 - r.cur_side][0] : -1;
+        struct pollfd p[4] = {{r.ctl, POLLIN, 0}, {r.sig, POLLIN, 0}, {mine, POLLIN, 0}, {other, POLLIN, 0}};
+        if (poll(p, 4, -1) < 0) continue;
+        if (p[3].revents) /* nobody has anything to say there during a turn */
+            end_out_of_turn(&r);
+        else if (p[2].revents)
+            on_claim(&r);
         if (p[1].revents) on_child(&r);
         if (p[0].revents) on_order(&r);
     }
