@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# `codedance init` and `codedance export` as a user runs them: init_export.sh BUILD_DIR
+set -eu
+exe=$(realpath "${1:?usage: init_export.sh BUILD_DIR}")/codedance
+here=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+die() { echo "FAIL: $*"; exit 1; }
+# refuses CODE TEXT COMMAND...: exit code and a piece of the message
+refuses() {
+    local code=$1 text=$2 rc=0
+    shift 2
+    "$@" >out 2>err || rc=$?
+    [ $rc -eq "$code" ] || die "exit $rc, not $code: $*: $(cat err)"
+    grep -qF -- "$text" err || die "'$(cat err)' does not say '$text': $*"
+}
+same() { cmp "$1" "$2" || die "$1 and $2 differ"; }
+
+"$exe" data synth --kind sft --n 60 --split init --seed 1 --out data >/dev/null
+"$exe" data tokenizer data/data.jsonl --merges 64 --out tokenizer.json >/dev/null
+init() { "$exe" init --config "$here/configs/demo_model.json" --tokenizer "$@"; }
+
+init tokenizer.json --seed 3 --min-pixels 7056 --max-pixels 7056 --resample 4 --out a >/dev/null
+for f in config tokenizer tokenizer_config preprocessor_config chat_template generation_config; do
+    [ -s a/$f.json ] || die "init wrote no $f.json"
+done
+init a --seed 3 --preprocessor a/preprocessor_config.json --out b >/dev/null # tokenizer and pictures of another model
+init a --seed 4 --preprocessor a/preprocessor_config.json --out c >/dev/null
+for f in model.safetensors config.json tokenizer.json tokenizer_config.json preprocessor_config.json chat_template.json; do
+    same a/$f b/$f
+done
+cmp -s a/model.safetensors c/model.safetensors && die "seeds 3 and 4 give the same weights"
+
+refuses 1 "already holds a model" init tokenizer.json --out a
+refuses 2 "--out are needed" init tokenizer.json
+refuses 2 "--resample 9" init tokenizer.json --resample 9 --out d
+refuses 2 "at most --max-pixels" init tokenizer.json --min-pixels 99 --max-pixels 9 --out d
+refuses 2 "already says" init a --preprocessor a/preprocessor_config.json --min-pixels 9 --out d
+sed 's/"vocab_size": [0-9]*/"vocab_size": 330/' "$here/configs/demo_model.json" >small.json
+refuses 1 "does not cover the tokenizer's 335 ids" "$exe" init --config small.json --tokenizer a --out d
+sed 's/"vocab_size"/"eos_token_id": 5, "vocab_size"/' "$here/configs/demo_model.json" >token.json
+refuses 1 "eos_token_id must be 322" "$exe" init --config token.json --tokenizer a --out d
+[ ! -e d ] || die "a refused init left something behind"
+
+"$exe" export a --to f32 >/dev/null
+for f in a/*; do same "$f" "f32/${f#a/}"; done
+"$exe" export a --to half/way/bf16 --dtype bf16 >/dev/null
+"$exe" export half/way/bf16 --to again --dtype bf16 >/dev/null
+for f in again/*; do same "$f" "half/way/bf16/${f#again/}"; done
+grep -q '"bfloat16"' again/config.json || die "a bf16 export that does not say so"
+refuses 1 "is the directory to export itself" "$exe" export a --to ./a
+refuses 2 "--dtype f16" "$exe" export a --to x --dtype f16
+refuses 1 "does not exist" "$exe" export nowhere --to x
+refuses 1 "no complete checkpoint" "$exe" export data --to x
+truncate -s -1 f32/model.safetensors
+refuses 1 "f32/model.safetensors" "$exe" export f32 --to x
+[ ! -e x ] || die "a refused export left something behind"
+echo "init and export: ok"
