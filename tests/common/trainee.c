@@ -1,0 +1,129 @@
+#include "tests/common/trainee.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/rng.h"
+
+static void must(status st)
+{
+    if (st != ST_OK) fprintf(stderr, "%s\n", fail_message());
+    CHECK(st == ST_OK);
+}
+
+model_config trainee_config(bool tied, int n_head, int n_kv)
+{
+    model_config c = {.hidden = 12,
+                      .n_layer = 3,
+                      .n_head = n_head,
+                      .n_kv = n_kv,
+                      .head_dim = 10,
+                      .intermediate = 18,
+                      .vocab = 37,
+                      .max_position = 512,
+                      .tied = tied,
+                      .qkv_bias = true,
+                      .rms_eps = 1e-6f,
+                      .rope_theta = 1e4,
+                      .mrope_section = {1, 2, 2},
+                      .has_vision = true,
+                      .image_token = 33,
+                      .video_token = 34,
+                      .vision_start_token = 31,
+                      .vision_end_token = 32,
+                      .bos_token = 29,
+                      .eos_token = 30};
+    c.vision = (vision_config){.depth = 3,
+                               .hidden = 8,
+                               .intermediate = 11,
+                               .n_head = 2,
+                               .patch = 3,
+                               .temporal_patch = 2,
+                               .merge = 2,
+                               .in_channels = 3,
+                               .window = 12,
+                               .out_hidden = 12,
+                               .tokens_per_second = 2,
+                               .n_full = 1,
+                               .full_blocks = {1}};
+    return c;
+}
+
+void trainee_batch(packed *p, const model_config *c)
+{
+    packed_open(p, c);
+    int wide = packed_image(p, 1, 6, 10), dot = packed_image(p, 2, 2, 2), shared = packed_image(p, 3, 4, 6);
+    packed_begin(p, 1);
+    packed_text(p, 3);
+    packed_show(p, wide);
+    packed_text(p, 4);
+    packed_show(p, shared);
+    packed_text(p, 6);
+    packed_end(p);
+    packed_begin(p, 2);
+    packed_text(p, 5);
+    packed_end(p);
+    packed_begin(p, 3);
+    packed_show(p, shared);
+    packed_text(p, 2);
+    packed_show(p, dot);
+    packed_text(p, 5);
+    packed_end(p);
+}
+
+/* Norm scales and biases away from their initial 1 and 0, so that a wrong one shows. */
+static void shake(model *m, uint64_t seed)
+{
+    model_init(m, seed);
+    tensor all = model_params(m);
+    float *w = all.data;
+    rng_key key = rng_make_key(seed, RNG_TEST, 3, 0, 0, 0);
+    for (int64_t i = 0; i < all.dim[0]; i++) w[i] += 0.05f * rng_normal(key, (uint64_t)i);
+    model_backend(m)->params_changed(model_backend(m));
+}
+
+trainee trainee_open(backend *b, const model_config *c, const packed *p)
+{
+    trainee t = {NULL, NULL};
+    model_limits lim = packed_limits(p);
+    must(model_create(&t.m, b, c, true));
+    shake(t.m, 11);
+    must(model_acts_create(&t.a, t.m, &lim, true));
+    return t;
+}
+
+void trainee_close(trainee *t)
+{
+    model_acts_destroy(t->a);
+    model_destroy(t->m);
+}
+
+static tensor vec(float *v, int64_t n) { return tensor_1d(v, DT_F32, n); }
+
+void trainee_goal(goal *g, const packed *p)
+{
+    rng_key key = rng_make_key(5, RNG_TEST, 4, 0, 0, 0);
+    for (int i = 0; i < p->x.n_row; i++) {
+        g->target[i] = (int32_t)rng_below(key, (uint64_t)i, (uint32_t)p->cfg->vocab);
+        g->weight[i] = 0.3f * rng_normal(key, (uint64_t)(1000 + i));
+    }
+}
+
+double trainee_step(trainee *t, const packed *p, const goal *g)
+{
+    backend *b = model_backend(t->m);
+    int R = p->x.n_row, C = p->cfg->hidden;
+    float *buf = calloc((size_t)R * (size_t)(C + 2), sizeof *buf);
+    CHECK(buf);
+    tensor h = model_forward(t->m, t->a, &p->x), head = model_head(t->m), dhead = model_head_grad(t->m);
+    tensor dh = tensor_2d(buf, DT_F32, R, C), logp = vec(buf + R * C, R), lse = vec(buf + R * (C + 1), R);
+    tensor target = tensor_1d((void *)(uintptr_t)g->target, DT_I32, R), weight = vec((void *)(uintptr_t)g->weight, R);
+    b->logprob_fwd(b, &logp, &lse, NULL, &h, &head, &target, NULL, 1.0f);
+    double loss = 0;
+    for (int i = 0; i < R; i++) loss += (double)g->weight[i] * ((float *)logp.data)[i];
+    b->logprob_bwd(b, &dh, &dhead, &h, &head, &target, NULL, &lse, NULL, &weight, NULL, 1.0f);
+    model_backward(t->m, t->a, &p->x, &dh);
+    must(b->sync(b));
+    free(buf);
+    return loss;
+}

@@ -1,0 +1,340 @@
+/* What the bit contract promises of the model about packing, paging, threads and instruction sets; and its parameters.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "core/rng.h"
+#include "kernels/kernels.h"
+#include "tests/common/model_ref.h"
+#include "tests/common/trainee.h"
+
+static void ok(status st)
+{
+    if (st != ST_OK) fail_msg("%s", fail_message());
+}
+
+static backend *open_cpu(int threads, const char *isa)
+{
+    backend *b = NULL;
+    ok(backend_open_cpu(&b, threads, isa));
+    return b;
+}
+
+static float *copy_hidden(trainee *t, const packed *p)
+{
+    tensor h = model_forward(t->m, t->a, &p->x);
+    ok(model_backend(t->m)->sync(model_backend(t->m)));
+    float *out = malloc(tensor_bytes(&h));
+    assert_non_null(out);
+    memcpy(out, h.data, tensor_bytes(&h));
+    return out;
+}
+
+/* Hidden rows and gradients have the same bits for any thread count and instruction set, and when repeated. */
+static void same_bits_everywhere(void **state)
+{
+    (void)state;
+    static const char *const isas[] = {"auto", "auto", "generic", "avx2", "avx512"};
+    static const int threads[] = {1, 2, 1, 2, 2};
+    model_config c = trainee_config(true, 4, 2);
+    packed p;
+    goal g;
+    trainee_batch(&p, &c);
+    packed_all_rows(&p);
+    trainee_goal(&g, &p);
+    float *h0 = NULL, *g0 = NULL;
+    for (int k = 0; k < 5; k++) {
+        if (k > 1 && !cpu_isa_has(isas[k])) continue;
+        backend *b = open_cpu(threads[k], isas[k]);
+        trainee t = trainee_open(b, &c, &p);
+        float *h = copy_hidden(&t, &p);
+        tensor grads = model_grads(t.m);
+        for (int step = 0; step < (k ? 1 : 2);
+             step++) { /* the first backend repeats: nothing is left over in the memory */
+            b->fill(b, &grads, 0);
+            trainee_step(&t, &p, &g);
+        }
+        if (!h0) {
+            h0 = h;
+            g0 = malloc(tensor_bytes(&grads));
+            assert_non_null(g0);
+            memcpy(g0, grads.data, tensor_bytes(&grads));
+        } else {
+            if (memcmp(h, h0, (size_t)(p.x.n_row * c.hidden) * sizeof *h))
+                fail_msg("hidden bits differ: %s", b->describe);
+            if (memcmp(g0, grads.data, tensor_bytes(&grads))) fail_msg("gradient bits differ: %s", b->describe);
+            free(h);
+        }
+        trainee_close(&t);
+        b->close(b);
+    }
+    free(h0), free(g0);
+    packed_close(&p);
+}
+
+static void add_sequence(packed *p, int id, int wide, int shared)
+{
+    packed_begin(p, id);
+    packed_text(p, 2 + id);
+    if (id % 2) packed_show(p, wide);
+    packed_text(p, 17);
+    packed_show(p, shared);
+    packed_text(p, 3);
+    packed_end(p);
+}
+
+/* A sequence's rows don't depend on what else is in the batch, nor on the order of sequences and images. */
+static void packing_does_not_matter(void **state)
+{
+    (void)state;
+    backend *b = open_cpu(2, "auto");
+    model_config c = trainee_config(false, 4, 2);
+    packed all, one;
+    packed_open(&all, &c);
+    int shared = packed_image(&all, 3, 4, 6), wide = packed_image(&all, 1, 6, 10);
+    for (int id = 4; id >= 1; id--) add_sequence(&all, id, wide, shared);
+    packed_all_rows(&all);
+    trainee t = trainee_open(b, &c, &all);
+    float *packed_rows = copy_hidden(&t, &all);
+    int64_t commits = arena_commits();
+    for (int id = 4; id >= 1; id--) {
+        packed_open(&one, &c);
+        wide = packed_image(&one, 1, 6, 10), shared = packed_image(&one, 3, 4, 6);
+        add_sequence(&one, id, wide, shared);
+        packed_all_rows(&one);
+        float *alone = copy_hidden(&t, &one);
+        if (memcmp(alone, packed_rows + all.cu[4 - id] * c.hidden, (size_t)(one.x.n_row * c.hidden) * sizeof *alone))
+            fail_msg("sequence %d has other bits alone", id);
+        free(alone);
+        packed_close(&one);
+    }
+    assert_int_equal(arena_commits(), commits);
+    free(packed_rows);
+    trainee_close(&t);
+    packed_close(&all);
+    b->close(b);
+}
+
+/* ---- paged ---- */
+
+enum { BLOCKS = 32, MAX_BLOCK = 8 };
+
+/* A cache with scattered blocks: block k of sequence s is table[s][k]. */
+typedef struct cache {
+    arena *arena;
+    tensor layer[8];
+    int32_t table[2 * MAX_BLOCK];
+} cache;
+
+static void open_cache(cache *k, backend *b, const model_config *c)
+{
+    attn_shape a = {.n_head = c->n_head, .n_kv = c->n_kv, .head_dim = c->head_dim};
+    ok(arena_create(&k->arena, b, "test cache"));
+    for (int l = 0; l < c->n_layer; l++) arena_add_2d(k->arena, &k->layer[l], DT_F32, BLOCKS, kv_block_floats(&a));
+    ok(arena_commit(k->arena));
+    for (int i = 0; i < 2 * MAX_BLOCK; i++) k->table[i] = (i * 7 + 3) % BLOCKS; /* 7 and 32 have no common factor */
+}
+
+/* Runs tokens [from[s], to[s]) of each whole sequence against the cache and compares with the packed rows. */
+static void run_part(model *m, model_acts *a, cache *k, const packed *whole, const int from[2], const int to[2],
+                     const float *want)
+{
+    const model_config *c = whole->cfg;
+    packed part;
+    int32_t slot[PACKED_TOK], ctx[2], table[2 * MAX_BLOCK];
+    int n_seq = 0, back[PACKED_TOK];
+    packed_open(&part, c);
+    part.x.patches = whole->patches;
+    part.x.n_img = whole->x.n_img;
+    memcpy(part.grid, whole->grid, sizeof part.grid);
+    for (int s = 0; s < 2; s++) {
+        if (from[s] == to[s]) continue;
+        for (int i = from[s]; i < to[s]; i++) {
+            int at = part.x.n_tok++, src = whole->cu[s] + i;
+            part.ids[at] = whole->ids[src];
+            memcpy(part.pos + 3 * at, whole->pos + 3 * src, 3 * sizeof *part.pos);
+            slot[at] = k->table[s * MAX_BLOCK + i / ATTN_BLOCK] * ATTN_BLOCK + i % ATTN_BLOCK;
+            back[at] = src;
+            for (int v = 0; v < whole->x.n_vis; v++) {
+                if (whole->vis_tok[v] != src) continue;
+                part.vis_tok[part.x.n_vis] = at;
+                part.vis_row[part.x.n_vis++] = whole->vis_row[v];
+            }
+        }
+        ctx[n_seq] = to[s];
+        memcpy(table + n_seq * MAX_BLOCK, k->table + s * MAX_BLOCK, MAX_BLOCK * sizeof *table);
+        part.cu[++n_seq] = part.x.n_tok;
+    }
+    part.x.n_seq = n_seq;
+    packed_all_rows(&part);
+    kv_view view = {.layer = k->layer, .slot = slot, .table = table, .max_block = MAX_BLOCK, .ctx = ctx};
+    part.x.kv = &view;
+    tensor h = model_forward(m, a, &part.x);
+    ok(model_backend(m)->sync(model_backend(m)));
+    for (int i = 0; i < part.x.n_tok; i++)
+        if (memcmp((float *)h.data + i * c->hidden, want + back[i] * c->hidden, (size_t)c->hidden * sizeof *want))
+            fail_msg("row %d of the packed batch has other bits through the cache", back[i]);
+}
+
+/* Prefill in uneven chunks that cut images, then one token at a time; the other sequence keeps its own pace. */
+static void paged_equals_packed(void **state)
+{
+    (void)state;
+    backend *b = open_cpu(2, "auto");
+    model_config c = trainee_config(true, 4, 2);
+    packed p;
+    packed_open(&p, &c);
+    int wide = packed_image(&p, 1, 6, 10), shared = packed_image(&p, 3, 4, 6);
+    add_sequence(&p, 3, wide, shared);
+    add_sequence(&p, 2, wide, shared);
+    packed_all_rows(&p);
+    trainee t = trainee_open(b, &c, &p);
+    float *want = copy_hidden(&t, &p);
+    model_limits lim = packed_limits(&p);
+    lim.max_block = MAX_BLOCK;
+    model_acts *infer = NULL;
+    ok(model_acts_create(&infer, t.m, &lim, false));
+    assert_true(model_acts_bytes(infer) < model_acts_bytes(t.a));
+    cache k;
+    open_cache(&k, b, &c);
+    int len[2] = {p.cu[1], p.cu[2] - p.cu[1]}, from[2] = {0, 0}, to[2];
+    static const int chunk[][2] = {{7, 0}, {9, 19}, {1, 3}, {14, 1}};
+    for (int i = 0; i < 4; i++) {
+        for (int s = 0; s < 2; s++) to[s] = from[s] + chunk[i][s] < len[s] ? from[s] + chunk[i][s] : len[s];
+        run_part(t.m, infer, &k, &p, from, to, want);
+        memcpy(from, to, sizeof from);
+    }
+    while (from[0] < len[0] || from[1] < len[1]) {
+        for (int s = 0; s < 2; s++) to[s] = from[s] < len[s] ? from[s] + 1 : len[s];
+        run_part(t.m, infer, &k, &p, from, to, want);
+        memcpy(from, to, sizeof from);
+    }
+    float *again = copy_hidden(&(trainee){t.m, infer}, &p); /* packed rows without keeping anything for backward */
+    assert_memory_equal(again, want, (size_t)(p.x.n_row * c.hidden) * sizeof *want);
+    free(again), free(want);
+    arena_destroy(k.arena);
+    model_acts_destroy(infer);
+    trainee_close(&t);
+    packed_close(&p);
+    b->close(b);
+}
+
+/* ---- parameters ---- */
+
+typedef struct walk {
+    const float *w, *g;
+    int64_t at;
+    int n;
+} walk;
+
+static status next_in_flat(void *ctx, const model_tensor *t)
+{
+    walk *k = ctx;
+    int64_t count = 1;
+    for (int d = 0; d < t->ndim; d++) count *= t->shape[d];
+    assert_int_equal(count, tensor_count(&t->w));
+    assert_ptr_equal(t->w.data, k->w + k->at);
+    assert_ptr_equal(t->g.data, k->g + k->at);
+    bool two_d = t->ndim > 1;
+    assert_int_equal(t->matrix, two_d);
+    k->at += count;
+    k->n++;
+    return ST_OK;
+}
+
+/* The Hugging Face views follow each other through the flat arenas without gap or overlap. */
+static void views_tile_the_arena(void **state)
+{
+    (void)state;
+    backend *b = open_cpu(1, "auto");
+    for (int tied = 0; tied < 2; tied++) {
+        model_config c = trainee_config(tied, 4, 2);
+        model *m = NULL;
+        ok(model_create(&m, b, &c, true));
+        tensor w = model_params(m), g = model_grads(m);
+        walk k = {w.data, g.data, 0, 0};
+        ok(model_visit(m, next_in_flat, &k));
+        assert_int_equal(k.at, model_param_count(m));
+        assert_int_equal(k.n, 2 + !tied + 3 * 12 + 6 + 3 * 12);
+        model_destroy(m);
+    }
+    b->close(b);
+}
+
+/* Same seed and name, same numbers, whatever else the model has; first query head of a group = its key head. */
+static void init_is_by_name(void **state)
+{
+    (void)state;
+    backend *b = open_cpu(1, "auto");
+    model_config big = trainee_config(false, 4, 2), less = trainee_config(true, 4, 2);
+    less.n_layer = 2;
+    less.has_vision = false;
+    model *m[2] = {NULL, NULL};
+    ref_model r[2];
+    ok(model_create(&m[0], b, &big, false));
+    ok(model_create(&m[1], b, &less, false));
+    for (int i = 0; i < 2; i++) {
+        model_init(m[i], 42);
+        ref_open(&r[i], m[i]);
+    }
+    assert_null(model_grads(m[0]).data);
+    for (int i = 0; i < r[1].n; i++) {
+        const ref_weight *x = &r[1].w[i], *y = ref_find(&r[0], "%s", x->name);
+        assert_memory_equal(x->v, y->v, (size_t)x->n * sizeof *x->v);
+    }
+    const ref_weight *q = ref_find(&r[0], "model.layers.1.self_attn.q_proj.weight");
+    const ref_weight *k = ref_find(&r[0], "model.layers.1.self_attn.k_proj.weight");
+    size_t head = (size_t)(big.head_dim * big.hidden);
+    assert_memory_equal(q->v, k->v, head * sizeof *q->v);
+    assert_memory_equal(q->v + 2 * head, k->v + head, head * sizeof *q->v);
+    assert_memory_not_equal(q->v + head, k->v, head * sizeof *q->v);
+    const ref_weight *down = ref_find(&r[0], "model.layers.0.mlp.down_proj.weight");
+    double sum = 0;
+    for (int64_t i = 0; i < down->n; i++) sum += down->v[i] * down->v[i];
+    double std = sqrt(sum / (double)down->n), aim = 0.4 / sqrt(big.intermediate);
+    assert_true(fabs(std / aim - 1) < 0.25); /* 216 samples: standard error 5% */
+    for (int i = 0; i < 2; i++) {
+        ref_close(&r[i]);
+        model_destroy(m[i]);
+    }
+    b->close(b);
+}
+
+/* Counted by hand for one sequence of 5 text tokens and a 4x4 image (4 visual tokens: one window = one frame). */
+static void flops_by_hand(void **state)
+{
+    (void)state;
+    model_config c = trainee_config(true, 4, 2);
+    packed p;
+    packed_open(&p, &c);
+    int image = packed_image(&p, 1, 4, 4);
+    packed_begin(&p, 1);
+    packed_show(&p, image);
+    packed_text(&p, 5);
+    packed_end(&p);
+    packed_all_rows(&p);
+    double layer = 9 * (12 * (40 + 40) + 40 * 12 + 3 * 12 * 18) + 2 * 40 * 45;
+    double block = 16 * (4 * 64 + 3 * 8 * 11) + 2 * 8 * 256;
+    double want = 3 * layer + 9 * 12 * 37 + 16 * 54 * 8 + 3 * block + 4 * (32 * 32 + 32 * 12);
+    assert_true(model_train_flops(&c, &p.x) == 6 * want);
+    p.x.n_row = 2; /* seven rows less through the last layer's second half and the head */
+    want -= 7 * (40 * 12 + 3 * 12 * 18 + 12 * 37);
+    assert_true(model_train_flops(&c, &p.x) == 6 * want);
+    packed_close(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(same_bits_everywhere), cmocka_unit_test(packing_does_not_matter),
+        cmocka_unit_test(paged_equals_packed),  cmocka_unit_test(views_tile_the_arena),
+        cmocka_unit_test(init_is_by_name),      cmocka_unit_test(flops_by_hand)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
