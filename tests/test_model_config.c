@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <cmocka.h>
 
 #include "core/model.h"
@@ -192,10 +193,69 @@ static void demo_config(void **state)
     assert_true(c.tied);
 }
 
+/* Address space without memory behind it: enough to lay out a 7B model. */
+static status reserve(backend *b, size_t bytes, void **out)
+{
+    (void)b;
+    *out = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return *out == MAP_FAILED ? FAIL(ST_ENOMEM, "no address space for %zu bytes", bytes) : ST_OK;
+}
+
+static void keep(backend *b, void *p) { (void)b, (void)p; }
+
+static void copy_in(backend *b, tensor *dst, const void *src)
+{
+    (void)b;
+    memcpy(dst->data, src, tensor_bytes(dst));
+}
+
+static status count_tensor(void *ctx, const model_tensor *t)
+{
+    (void)t;
+    ++*(int *)ctx;
+    return ST_OK;
+}
+
+/* Parameter and tensor counts of the released checkpoints. */
+static void published_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        int hidden, layers, heads, kv, inter, vocab, vision_inter;
+        bool tied;
+        int64_t params;
+        int tensors;
+    } size[] = {{2048, 36, 16, 2, 11008, 151936, 3420, true, 3754622976, 824},
+                {3584, 28, 28, 4, 18944, 152064, 3420, false, 8292166656, 729},
+                {5120, 64, 40, 8, 27648, 152064, 3456, false, 33452718336, 1161},
+                {8192, 80, 64, 8, 29568, 152064, 3456, false, 73410777344, 1353}};
+    backend b = {.name = "paper", .alloc = reserve, .release = keep, .upload = copy_in};
+    for (int i = 0; i < 4; i++) {
+        model_config c = must_read(flat);
+        c.hidden = c.vision.out_hidden = size[i].hidden;
+        c.n_layer = size[i].layers;
+        c.n_head = size[i].heads;
+        c.n_kv = size[i].kv;
+        c.intermediate = size[i].inter;
+        c.vocab = size[i].vocab;
+        c.vision.intermediate = size[i].vision_inter;
+        c.tied = size[i].tied;
+        model *m = NULL;
+        int tensors = 0;
+        status st = model_create(&m, &b, &c, false);
+        if (st == ST_ENOMEM) skip(); /* a system that promises no more than it has */
+        assert_int_equal(st, ST_OK);
+        assert_true(model_param_count(m) == size[i].params);
+        assert_int_equal(model_visit(m, count_tensor, &tensors), ST_OK);
+        assert_int_equal(tensors, size[i].tensors);
+        model_destroy(m);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(three_layouts), cmocka_unit_test(round_trip),
-                                       cmocka_unit_test(mistakes), cmocka_unit_test(class_defaults),
-                                       cmocka_unit_test(demo_config)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(three_layouts),   cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(mistakes),        cmocka_unit_test(class_defaults),
+                                       cmocka_unit_test(published_sizes), cmocka_unit_test(demo_config)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
