@@ -21,6 +21,7 @@ __attribute__((target("avx512f"), noinline)) static float loop512(int64_t n)
 #pragma GCC unroll 16
         for (int i = 0; i < CHAINS; i++) acc[i] = _mm512_fmadd_ps(acc[i], x, y);
     }
+    __asm__ volatile("" ::: "memory"); /* not a pure function: every call must be made */
     float sum = 0;
     for (int i = 0; i < CHAINS; i++) sum += _mm512_cvtss_f32(acc[i]);
     return sum;
@@ -35,6 +36,7 @@ __attribute__((target("avx2,fma"), noinline)) static float loop256(int64_t n)
 #pragma GCC unroll 12
         for (int i = 0; i < N; i++) acc[i] = _mm256_fmadd_ps(acc[i], x, y);
     }
+    __asm__ volatile("" ::: "memory"); /* not a pure function: every call must be made */
     float sum = 0;
     for (int i = 0; i < N; i++) sum += _mm256_cvtss_f32(acc[i]);
     return sum;

@@ -45,12 +45,10 @@ static int check_cu(const tensor *cu, int64_t rows)
 /* Rows of head_dim floats -> [block][head_dim][16], zeros behind the last row. */
 static void transpose_blocks(float *out, const float *in, int64_t in_row, int n, int dim)
 {
-    for (int b = 0; b < blocks(n); b++, out += dim * LANES) {
-        int left = n - b * ATTN_BLOCK;
-        int rows = left < ATTN_BLOCK ? left : ATTN_BLOCK;
-        const float *from = in + b * ATTN_BLOCK * in_row;
-        for (int d = 0; d < dim; d++)
-            for (int j = 0; j < LANES; j++) out[d * LANES + j] = j < rows ? from[j * in_row + d] : 0.0f;
+    if (n % ATTN_BLOCK) memset(out + (int64_t)n / ATTN_BLOCK * dim * LANES, 0, (size_t)dim * LANES * sizeof(float));
+    for (int i = 0; i < n; i++, in += in_row) {
+        float *to = out + (int64_t)(i / ATTN_BLOCK) * dim * LANES + i % ATTN_BLOCK;
+        for (int d = 0; d < dim; d++) to[d * LANES] = in[d];
     }
 }
 

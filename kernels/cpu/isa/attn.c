@@ -42,7 +42,7 @@ enum { MAX_DIM = 256 }; /* head_dim, checked by the driver */
         const int dim = a->head_dim;                                                                                   \
         float o[NR * MAX_DIM] __attribute__((aligned(64)));                                                            \
         float p[NR][LANES] __attribute__((aligned(64)));                                                               \
-        float m[NR], decay[NR];                                                                                        \
+        float m[NR], decay[LANES];                                                                                     \
         v16 l[NR];                                                                                                     \
         int visible[NR], count[NR];                                                                                    \
         const float *q = a->q + row * a->q_row;                                                                        \
@@ -61,22 +61,25 @@ enum { MAX_DIM = 256 }; /* head_dim, checked by the driver */
                 v16 kv = v_load(k + d * LANES);                                                                        \
                 UNROLL for (int i = 0; i < NR; i++) s[i] = v_fma(v_set1(q[i * a->q_row + d]), kv, s[i]);               \
             }                                                                                                          \
+            float change[LANES] = {0};                                                                                 \
             UNROLL for (int i = 0; i < NR; i++)                                                                        \
             {                                                                                                          \
                 int left = visible[i] - b * ATTN_BLOCK;                                                                \
                 count[i] = left < 0 ? 0 : left < ATTN_BLOCK ? left : ATTN_BLOCK;                                       \
-                v16 x = v_mul(s[i], scale);                                                                            \
-                if (count[i] < ATTN_BLOCK) x = v_sel(m_first(count[i]), x, minus_inf);                                 \
-                if (count[i] == 0) {                                                                                   \
-                    decay[i] = 1.0f;                                                                                   \
-                    continue;                                                                                          \
-                }                                                                                                      \
-                float top = v_hmax(x);                                                                                 \
+                if (count[i] == 0) continue;                                                                           \
+                s[i] = v_mul(s[i], scale);                                                                             \
+                if (count[i] < ATTN_BLOCK) s[i] = v_sel(m_first(count[i]), s[i], minus_inf);                           \
+                float top = v_hmax(s[i]);                                                                              \
                 top = m[i] > top ? m[i] : top;                                                                         \
-                v16 vtop = v_set1(top), vc = v_exp(v_sub(v_set1(m[i]), vtop)), vp = v_exp(v_sub(x, vtop));             \
-                l[i] = v_fma(l[i], vc, vp);                                                                            \
+                change[i] = m[i] - top;                                                                                \
                 m[i] = top;                                                                                            \
-                decay[i] = v_get0(vc);                                                                                 \
+            }                                                                                                          \
+            v_store(decay, v_exp(v_load(change)));                                                                     \
+            UNROLL for (int i = 0; i < NR; i++)                                                                        \
+            {                                                                                                          \
+                if (count[i] == 0) continue; /* decay is e^0 = 1 */                                                    \
+                v16 vp = v_exp(v_sub(s[i], v_set1(m[i])));                                                             \
+                l[i] = v_fma(l[i], v_set1(decay[i]), vp);                                                              \
                 v_store(p[i], vp);                                                                                     \
             }                                                                                                          \
             pv_##NR(o, a->v[b], a->v_row, (const float(*)[LANES])p, decay, count, dim);                                \

@@ -25,12 +25,6 @@ enum { LANES = 16 };
 #include "kernels/cpu/isa/vec_generic.inc"
 #endif
 
-INLINE float v_get0(v16 a)
-{
-    float out[LANES];
-    v_store(out, a);
-    return out[0];
-}
 INLINE v16 v_neg(v16 a) { return v_from_bits(i_xor(v_bits(a), i_set1(INT32_MIN))); }
 INLINE v16 v_fnma(v16 a, v16 b, v16 c) { return v_fma(v_neg(a), b, c); } /* c - a*b */
 INLINE v16 v_zero(void) { return v_set1(0.0f); }
