@@ -78,11 +78,11 @@ static void fwd_tasks(void *ctx, int begin, int end, int thread)
             k[b] = k_t + (int64_t)b * dim * LANES;
             v[b] = values + b * ATTN_BLOCK * width;
         }
-        for (int q = h * group; q < (h + 1) * group; q++)
-            j->c->k->attn(&(attn_args){.q = rows + q * dim, .o = j->o + j->cu[s] * o_width(a) + q * dim,
-                                       .lse = j->lse + j->cu[s] * a->n_head + q, .q_row = width, .o_row = o_width(a),
-                                       .lse_row = a->n_head, .k = k, .v = v, .v_row = width, .n_row = n, .n_key = n,
-                                       .head_dim = dim, .causal = a->causal, .scale = a->scale});
+        int q = h * group;
+        j->c->k->attn(&(attn_args){.q = rows + q * dim, .o = j->o + j->cu[s] * o_width(a) + q * dim,
+                                   .lse = j->lse + j->cu[s] * a->n_head + q, .q_row = width, .o_row = o_width(a),
+                                   .lse_row = a->n_head, .k = k, .v = v, .v_row = width, .n_row = n, .heads = group,
+                                   .n_key = n, .head_dim = dim, .causal = a->causal, .scale = a->scale});
     }
 }
 
@@ -219,11 +219,11 @@ static void paged_tasks(void *ctx, int begin, int end, int thread)
             k[b] = j->kv + table[b] * size + h * dim * ATTN_BLOCK;
             v[b] = k[b] + size / 2;
         }
-        for (int q = h * group; q < (h + 1) * group; q++)
-            j->c->k->attn(&(attn_args){.q = j->qkv + first * width + q * dim, .o = j->o + first * o_width(a) + q * dim,
-                                       .q_row = width, .o_row = o_width(a), .k = k, .v = v, .v_row = dim, .n_row = n,
-                                       .n_key = j->ctx[s], .head_dim = dim, .first = j->ctx[s] - n,
-                                       .causal = a->causal, .scale = a->scale});
+        int q = h * group;
+        j->c->k->attn(&(attn_args){.q = j->qkv + first * width + q * dim, .o = j->o + first * o_width(a) + q * dim,
+                                   .q_row = width, .o_row = o_width(a), .k = k, .v = v, .v_row = dim, .n_row = n,
+                                   .heads = group, .n_key = j->ctx[s], .head_dim = dim, .first = j->ctx[s] - n,
+                                   .causal = a->causal, .scale = a->scale});
     }
 }
 

@@ -27,7 +27,8 @@ typedef struct gemm_args {
     bool chain;
 } gemm_args;
 
-/* One head's query rows against one sequence's keys, in blocks of ATTN_BLOCK. */
+/* Query rows against one sequence's keys of one kv head, in blocks of ATTN_BLOCK. The heads of a row that use this kv
+ * head lie head_dim apart in q and o, 1 apart in lse. */
 typedef struct attn_args {
     const float *q; /* row i at q + i*q_row */
     float *o;
@@ -36,7 +37,7 @@ typedef struct attn_args {
     const float *const *k; /* block b: [head_dim][16] */
     const float *const *v; /* block b: rows of v_row floats */
     int64_t v_row;
-    int n_row, n_key, head_dim;
+    int n_row, heads, n_key, head_dim;
     int first; /* position of row 0 among the keys; row i sees keys 0..first+i if causal, else all */
     bool causal;
     float scale;
