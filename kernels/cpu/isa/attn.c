@@ -13,12 +13,11 @@ typedef struct tile {
     float q[MAX_TILE][MAX_DIM], o[MAX_TILE][MAX_DIM];
     v16 l[MAX_TILE];
     float m[MAX_TILE];
-    int visible[MAX_TILE], last; /* keys each query sees; the largest of them */
+    int visible[MAX_TILE]; /* keys each query sees, ascending */
 } tile;
 
 static void tile_load(tile *t, const attn_args *a, int item, int n)
 {
-    t->last = 0;
     for (int i = 0; i < n; i++) {
         int row = (item + i) / a->heads, head = (item + i) % a->heads;
         memcpy(t->q[i], a->q + row * a->q_row + head * a->head_dim, (size_t)a->head_dim * sizeof(float));
@@ -26,7 +25,6 @@ static void tile_load(tile *t, const attn_args *a, int item, int n)
         t->l[i] = v_zero();
         t->m[i] = -INFINITY;
         t->visible[i] = a->causal && a->first + row + 1 < a->n_key ? a->first + row + 1 : a->n_key;
-        if (t->visible[i] > t->last) t->last = t->visible[i];
     }
 }
 
@@ -42,36 +40,23 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
     }
 }
 
-/* o = o decay, then the chain over keys, NR queries and NC vectors of columns in registers */
-#define PV(NR, NC)                                                                                                     \
-    INLINE void pv_##NR##_##NC(tile *t, const float *v, int64_t v_row, const float (*p)[LANES], const float *decay,    \
-                               const int *count, int c, int lanes)                                                     \
+/* o = o decay, then the chain over keys, NR queries and NC vectors of columns in registers. FULL: all see all 16 keys. */
+#define PV(NR, NC, FULL)                                                                                               \
+    INLINE void pv_##NR##_##NC##_##FULL(tile *t, const float *v, int64_t v_row, const float (*p)[LANES],               \
+                                        const float *decay, const int *count, int c, int lanes)                        \
     {                                                                                                                  \
-        int lowest = count[0], highest = count[0];                                                                     \
-        for (int i = 1; i < NR; i++) {                                                                                 \
-            if (count[i] < lowest) lowest = count[i];                                                                  \
-            if (count[i] > highest) highest = count[i];                                                                \
-        }                                                                                                              \
         v16 acc[NR][NC];                                                                                               \
         UNROLL for (int i = 0; i < NR; i++)                                                                            \
             UNROLL for (int k = 0; k < NC; k++)                                                                        \
                 acc[i][k] = v_mul(v_load(t->o[i] + c + k * LANES), v_set1(decay[i]));                                  \
         v += c;                                                                                                        \
-        int j = 0;                                                                                                     \
-        for (; j < lowest; j++, v += v_row) {                                                                          \
+        _Pragma("GCC unroll 4") for (int j = 0; j < ATTN_BLOCK; j++, v += v_row)                                       \
+        {                                                                                                              \
+            if (!FULL && j >= count[NR - 1]) break; /* the last query sees the most */                                 \
             v16 vv[NC];                                                                                                \
             UNROLL for (int k = 0; k < NC; k++) vv[k] = lanes == LANES ? v_load(v + k * LANES) : v_load_n(v, lanes);   \
             UNROLL for (int i = 0; i < NR; i++)                                                                        \
-            {                                                                                                          \
-                v16 vp = v_set1(p[i][j]);                                                                              \
-                UNROLL for (int k = 0; k < NC; k++) acc[i][k] = v_fma(vp, vv[k], acc[i][k]);                           \
-            }                                                                                                          \
-        }                                                                                                              \
-        for (; j < highest; j++, v += v_row) {                                                                         \
-            v16 vv[NC];                                                                                                \
-            UNROLL for (int k = 0; k < NC; k++) vv[k] = lanes == LANES ? v_load(v + k * LANES) : v_load_n(v, lanes);   \
-            UNROLL for (int i = 0; i < NR; i++)                                                                        \
-                if (j < count[i]) {                                                                                    \
+                if (FULL || j < count[i]) {                                                                            \
                     v16 vp = v_set1(p[i][j]);                                                                          \
                     UNROLL for (int k = 0; k < NC; k++) acc[i][k] = v_fma(vp, vv[k], acc[i][k]);                       \
                 }                                                                                                      \
@@ -80,14 +65,15 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
             UNROLL for (int k = 0; k < NC; k++) v_store(t->o[i] + c + k * LANES, acc[i][k]);                           \
     }
 
-/* Blocks [b, b + NB) for a tile of NR queries. */
-#define STEP(NR, NB)                                                                                                   \
-    INLINE void step_##NR##_##NB(tile *t, const attn_args *a, int b)                                                   \
+/* Blocks [b, b + NB) for a tile of NR queries. A query that sees no key of a block keeps its state: m stays, decay is 1
+ * and l c + 0 exact. */
+#define STEP(NR, NB, FULL)                                                                                             \
+    static __attribute__((noinline)) void step_##NR##_##NB##_##FULL(tile *t, const attn_args *a, int b)                \
     {                                                                                                                  \
         const int dim = a->head_dim;                                                                                   \
         float p[NB][NR][LANES] __attribute__((aligned(64))), decay[NB][LANES] __attribute__((aligned(64)));            \
         float top[NB][NR];                                                                                             \
-        int count[NB][NR];                                                                                             \
+        int count[NR];                                                                                                 \
         v16 s[NB][NR];                                                                                                 \
         UNROLL for (int n = 0; n < NB; n++)                                                                            \
             UNROLL for (int i = 0; i < NR; i++) s[n][i] = v_zero();                                                    \
@@ -104,10 +90,10 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
             float change[LANES] = {0};                                                                                 \
             UNROLL for (int i = 0; i < NR; i++)                                                                        \
             {                                                                                                          \
-                int left = t->visible[i] - (b + n) * ATTN_BLOCK;                                                       \
-                count[n][i] = left < 0 ? 0 : left < ATTN_BLOCK ? left : ATTN_BLOCK;                                    \
+                int left = t->visible[i] - b * ATTN_BLOCK;                                                             \
+                count[i] = FULL ? ATTN_BLOCK : left < 0 ? 0 : left < ATTN_BLOCK ? left : ATTN_BLOCK;                   \
                 s[n][i] = v_mul(s[n][i], scale);                                                                       \
-                if (count[n][i] < ATTN_BLOCK) s[n][i] = v_sel(m_first(count[n][i]), s[n][i], minus_inf);               \
+                if (!FULL) s[n][i] = v_sel(m_first(count[i]), s[n][i], minus_inf);                                     \
                 float high = v_hmax(s[n][i]);                                                                          \
                 top[n][i] = t->m[i] > high ? t->m[i] : high;                                                           \
                 change[i] = t->m[i] - top[n][i];                                                                       \
@@ -122,47 +108,46 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
                 t->l[i] = v_fma(t->l[i], v_set1(decay[n][i]), vp);                                                     \
                 v_store(p[n][i], vp);                                                                                  \
             }                                                                                                          \
-        UNROLL for (int n = 0; n < NB; n++)                                                                            \
-        {                                                                                                              \
+        for (int n = 0; n < NB; n++) {                                                                                 \
             int c = 0;                                                                                                 \
             const float(*pn)[LANES] = (const float(*)[LANES])p[n];                                                     \
             for (; c + 2 * LANES <= dim; c += 2 * LANES)                                                               \
-                pv_##NR##_2(t, a->v[b + n], a->v_row, pn, decay[n], count[n], c, LANES);                               \
+                pv_##NR##_2_##FULL(t, a->v[b + n], a->v_row, pn, decay[n], count, c, LANES);                           \
             for (; c < dim; c += LANES)                                                                                \
-                pv_##NR##_1(t, a->v[b + n], a->v_row, pn, decay[n], count[n], c, dim - c < LANES ? dim - c : LANES);   \
+                pv_##NR##_1_##FULL(t, a->v[b + n], a->v_row, pn, decay[n], count, c, dim - c < LANES ? dim - c : LANES);\
         }                                                                                                              \
     }
 
-/* A block none of whose keys a query sees leaves its state as it is: m stays, decay and l c + 0 are exact. */
 #define TILE(NR, NB)                                                                                                   \
-    PV(NR, 1)                                                                                                          \
-    PV(NR, 2)                                                                                                          \
-    STEP(NR, 1)                                                                                                        \
-    STEP(NR, NB)                                                                                                       \
     static void tile_##NR(const attn_args *a, int item)                                                                \
     {                                                                                                                  \
         tile t;                                                                                                        \
         tile_load(&t, a, item, NR);                                                                                    \
-        int b = 0, blocks = (t.last + ATTN_BLOCK - 1) / ATTN_BLOCK;                                                    \
-        for (; b + NB <= blocks; b += NB) step_##NR##_##NB(&t, a, b);                                                  \
-        for (; b < blocks; b++) step_##NR##_1(&t, a, b);                                                               \
+        int b = 0, full = t.visible[0] / ATTN_BLOCK, blocks = (t.visible[NR - 1] + ATTN_BLOCK - 1) / ATTN_BLOCK;       \
+        for (; b + NB <= full; b += NB) step_##NR##_##NB##_1(&t, a, b);                                                \
+        for (; b < full; b++) step_##NR##_1_1(&t, a, b);                                                               \
+        for (; b < blocks; b++) step_##NR##_1_0(&t, a, b);                                                             \
         tile_store(&t, a, item, NR);                                                                                   \
     }
+#define ALL(NR)                                                                                                        \
+    PV(NR, 1, 0)                                                                                                       \
+    PV(NR, 1, 1)                                                                                                       \
+    PV(NR, 2, 0)                                                                                                       \
+    PV(NR, 2, 1)                                                                                                       \
+    STEP(NR, 1, 0)                                                                                                     \
+    STEP(NR, 1, 1)
 
+ALL(1)
+ALL(2)
+ALL(4)
+ALL(8)
+STEP(1, 4, 1)
+STEP(2, 4, 1)
+STEP(4, 2, 1)
 TILE(1, 4)
 TILE(2, 4)
 TILE(4, 2)
-PV(8, 1)
-PV(8, 2)
-STEP(8, 1)
-
-static void tile_8(const attn_args *a, int item)
-{
-    tile t;
-    tile_load(&t, a, item, 8);
-    for (int b = 0; b * ATTN_BLOCK < t.last; b++) step_8_1(&t, a, b);
-    tile_store(&t, a, item, 8);
-}
+TILE(8, 1)
 
 void SYM(attn)(const attn_args *a)
 {
