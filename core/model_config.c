@@ -62,7 +62,7 @@ static status only(const json *j, const char *key, const char *value)
 static status check_supported(const json *text)
 {
     const json *types = member(text, "layer_types");
-    bool sliding;
+    bool sliding = false;
     double dropout = json_num(member(text, "attention_dropout"));
     TRY(only(text, "hidden_act", "silu"));
     TRY(need_flag(text, "use_sliding_window", false, &sliding));
@@ -109,7 +109,7 @@ static status read_rope(model_config *c, const json *text, bool vl)
 
 static status read_text(model_config *c, const json *text, bool vl)
 {
-    double eps;
+    double eps = 0;
     TRY(check_supported(text));
     TRY(need_size(text, "vocab_size", vl ? 152064 : 151936, &c->vocab));
     TRY(need_size(text, "hidden_size", vl ? 8192 : 4096, &c->hidden));
@@ -128,7 +128,7 @@ static status read_text(model_config *c, const json *text, bool vl)
 static status read_vision(vision_config *v, const json *j)
 {
     const json *full = member(j, "fullatt_block_indexes"), *rope = member(j, "rope_parameters");
-    double theta;
+    double theta = 0;
     TRY(only(j, "hidden_act", "silu"));
     TRY(need_size(j, "depth", 32, &v->depth));
     TRY(need_size(j, "hidden_size", 3584, &v->hidden));
