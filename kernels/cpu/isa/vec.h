@@ -13,7 +13,11 @@
 #define SYM(name) PASTE(name, ISA)
 #define INLINE static inline __attribute__((always_inline, unused))
 /* The loops over lanes, rows and vectors of a tile must disappear, or their arrays do not live in registers. */
+#if defined(ISA_avx512) || defined(ISA_avx2)
 #define UNROLL _Pragma("GCC unroll 16")
+#else
+#define UNROLL
+#endif
 
 enum { LANES = 16 };
 
