@@ -66,6 +66,7 @@ static status commit_constants(model *m)
     TRY(arena_commit(m->constants));
 
     int n = half > vhalf ? half : vhalf;
+    CHECK(n > 0);
     float *freq = malloc((size_t)n * sizeof *freq);
     int32_t *axis = malloc((size_t)n * sizeof *axis);
     if (!freq || !axis) {

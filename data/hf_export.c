@@ -42,7 +42,7 @@ static bool same_config(const json *j, const model_config *c, const char *torch_
 {
     model_config other;
     const char *type = stored_dtype(j) ? stored_dtype(j) : stored_dtype(json_get(j, "text_config"));
-    if (!type || strcmp(type, torch_dtype) || model_config_from_json(&other, j) != ST_OK) return false;
+    if (!type || strcmp(type, torch_dtype) != 0 || model_config_from_json(&other, j) != ST_OK) return false;
     json_out a, b;
     json_begin(&a, false);
     json_begin(&b, false);
@@ -142,7 +142,7 @@ static status write_weights(model *m, const char *out_dir, bool bf16)
 status hf_export(model *m, const char *side_dir, const char *out_dir, const char *type)
 {
     bool bf16 = !strcmp(type, "bf16");
-    if (!bf16 && strcmp(type, "f32")) return FAIL(ST_EINVAL, "dtype %s: weights are written as f32 or bf16", type);
+    if (!bf16 && strcmp(type, "f32") != 0) return FAIL(ST_EINVAL, "dtype %s: weights are written as f32 or bf16", type);
     TRY(file_make_dir(out_dir));
     if (file_exists(out_dir, "model.safetensors.index.json"))
         return FAIL(ST_EINVAL, "%s holds a sharded checkpoint; readers could not tell which weights count", out_dir);

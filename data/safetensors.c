@@ -152,7 +152,7 @@ static status read_header(st_file *f, const char *path)
 
     int64_t members = json_len(f->head);
     f->t = calloc((size_t)members + 1, sizeof *f->t);
-    f->by_name = calloc((size_t)members + 1, sizeof *f->by_name);
+    f->by_name = calloc((size_t)members + 1, sizeof(void *));
     if (!f->t || !f->by_name) return FAIL(ST_ENOMEM, "out of memory for %lld tensors", (long long)members);
     for (int64_t i = 0; i < members; i++) {
         const char *name = json_key_at(f->head, i);
@@ -164,7 +164,7 @@ static status read_header(st_file *f, const char *path)
     }
     qsort(f->t, (size_t)f->n, sizeof *f->t, order_data);
     for (int i = 0; i < f->n; i++) f->by_name[i] = &f->t[i];
-    qsort(f->by_name, (size_t)f->n, sizeof *f->by_name, order_name);
+    qsort(f->by_name, (size_t)f->n, sizeof(void *), order_name);
     for (int i = 1; i < f->n; i++) /* two spellings of one key, such as an escape */
         if (!order_name(&f->by_name[i - 1], &f->by_name[i]))
             return FAIL(ST_EINVAL, "%s: tensor %s appears twice", path, f->by_name[i]->name);
@@ -192,7 +192,7 @@ const char *st_metadata(const st_file *f, const char *key) { return json_str(jso
 const st_tensor *st_find(const st_file *f, const char *name)
 {
     const st_tensor key = {.name = name}, *p = &key;
-    const st_tensor **hit = bsearch(&p, f->by_name, (size_t)f->n, sizeof *f->by_name, order_name);
+    const st_tensor **hit = bsearch(&p, f->by_name, (size_t)f->n, sizeof(void *), order_name);
     return hit ? *hit : NULL;
 }
 
@@ -278,6 +278,7 @@ static status write_data(FILE *file, const order *w, st_fill_fn *fill, void *ctx
         const void *src = w->e->data;
         if (!src) {
             if (n > sizeof buf) n = sizeof buf;
+            CHECK(fill);
             TRY(fill(ctx, w->i, at, buf, n));
             src = buf;
         }

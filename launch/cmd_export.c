@@ -64,7 +64,7 @@ status cmd_export(int argc, char **argv)
                    "codedance export runs/demo --to out --dtype bf16", table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1 || !to) return args_usage("one directory to export and --to are needed");
-    if (strcmp(type, "f32") && strcmp(type, "bf16")) return args_usage("--dtype %s: f32 or bf16", type);
+    if (strcmp(type, "f32") != 0 && strcmp(type, "bf16") != 0) return args_usage("--dtype %s: f32 or bf16", type);
     TRY(find_model(pos.v[0], &from));
     status st = export_model(from, to, type);
     free(from);
