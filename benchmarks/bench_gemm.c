@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "benchmarks/fma_peak.h"
 #include "core/clock.h"
 #include "kernels/kernels.h"
 
@@ -144,7 +143,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_gemm: %s\n", fail_message());
         return 1;
     }
-    double peak = fma_peak_gflops(threads);
+    double peak = b->peak_gflops(b);
     printf("%s; FMA peak %.0f GFLOP/s%s\n\n", b->describe, peak, have_peer ? "" : "; no oneDNN 2 here");
     printf("| outputs x inputs | rows | fwd | dx | dw | oneDNN fwd, packed | fwd/peak | dx/peak | dw/peak | fwd/oneDNN |\n");
     printf("|---|---|---|---|---|---|---|---|---|---|\n");

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "benchmarks/fma_peak.h"
 
 enum { GROUPS = 3, TOK_PER_PIC = 9, PATCHES = 36 };
 static const int group_n[GROUPS] = {16, 12, 4}, group_len[GROUPS] = {32, 100, 190}, group_pics[GROUPS] = {1, 2, 3};
@@ -129,7 +128,7 @@ int main(int argc, char **argv)
         last = sum / n_row;
     }
     qsort(ms, (size_t)steps, sizeof *ms, by_value);
-    double peak = fma_peak_gflops(threads), rate = flops / ms[steps / 2] / 1e6;
+    double peak = b->peak_gflops(b), rate = flops / ms[steps / 2] / 1e6;
     printf("%s: %d tokens, %d pictures, %d loss rows, %.2f GFLOP/step\n", b->describe, n_tok, pics, n_row, flops / 1e9);
     printf("step %.2f ms median, %.2f min | %.1f GFLOP/s = %.1f %% of the measured FMA peak %.0f\n", ms[steps / 2], ms[0], rate,
            100 * rate / peak, peak);

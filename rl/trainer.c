@@ -196,7 +196,7 @@ static void record_common(trainer *t, double wall, double lr)
         metrics_num(t->out, "tokens", (double)s->tokens);
         metrics_num(t->out, "tokens_per_s", (double)s->tokens / wall);
         metrics_num(t->out, "gflops", gflops);
-        metrics_num(t->out, "share_of_peak", gflops / (t->peak_gflops * t->p.world->size));
+        if (t->peak_gflops > 0) metrics_num(t->out, "share_of_peak", gflops / (t->peak_gflops * t->p.world->size));
     }
     for (int p = 0; p < PHASE_COUNT; p++) {
         char name[64];
@@ -209,8 +209,8 @@ static void record_common(trainer *t, double wall, double lr)
 static void print_line(const trainer *t, const char *stage, int64_t step, int64_t steps, double wall, double lr)
 {
     char speed[96] = "";
-    if (t->sums.tokens > 0)
-        snprintf(speed, sizeof speed, "  %.0f tok/s  %.1f GF/s (%.0f %%)", (double)t->sums.tokens / wall,
+    if (t->sums.tokens > 0 && t->peak_gflops > 0)
+        snprintf(speed, sizeof speed, "  %.0f tok/s  %.1f GF/s (%.0f %% of peak)", (double)t->sums.tokens / wall,
                  t->sums.flops / wall * 1e-9, 100e-9 * t->sums.flops / wall / (t->peak_gflops * t->p.world->size));
     log_info("%s %lld/%lld  %s  lr %.2e%s  %.2f s", stage, (long long)step, (long long)steps, t->line, lr, speed, wall);
 }
@@ -298,32 +298,6 @@ static status export_model(trainer *t)
     return st;
 }
 
-/* The best of a few matmuls of a size that fits caches: what "share of peak" is a share of. */
-static status measure_peak(trainer *t)
-{
-    enum { N = 384, TRIES = 5 };
-    backend *b = t->p.b;
-    arena *a = NULL;
-    tensor x, w, y;
-    status st;
-    TRY_OR(arena_create(&a, b, "peak"), done);
-    arena_add_2d(a, &x, DT_F32, N, N);
-    arena_add_2d(a, &w, DT_F32, N, N);
-    arena_add_2d(a, &y, DT_F32, N, N);
-    TRY_OR(arena_commit(a), done);
-    double best = INFINITY;
-    for (int i = 0; i < TRIES; i++) {
-        double start = clock_now();
-        b->linear_fwd(b, &y, &x, &w, NULL);
-        TRY_OR(b->sync(b), done);
-        best = fmin(best, clock_now() - start);
-    }
-    t->peak_gflops = 2e-9 * N * N * N / best;
-done:
-    arena_destroy(a);
-    return st;
-}
-
 /* Finds where to start: a fresh run refuses a directory that already holds one. */
 static status find_start(trainer *t, bool resume, position *at, char **restore)
 {
@@ -355,7 +329,7 @@ status trainer_run(trainer *t, const trainer_parts *p, bool resume)
     position at = {0};
     char *restore = NULL;
     status st = find_start(t, resume, &at, &restore);
-    if (st == ST_OK) st = measure_peak(t);
+    if (st == ST_OK) t->peak_gflops = p->b->peak_gflops(p->b);
     if (st == ST_OK && restore)
         log_info("resuming from %s: stage %s, step %lld", restore, t->train.stages.v[at.stage], (long long)at.step);
     for (; st == ST_OK && at.stage < t->train.stages.n; at.stage++) {

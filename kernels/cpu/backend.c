@@ -193,6 +193,7 @@ status backend_open_cpu(backend **out, int threads, const char *isa)
                         .download = download,
                         .params_changed = params_changed,
                         .sync = sync_all,
+                        .peak_gflops = cpu_fma_peak,
                         .close = close_cpu,
 #define OPS_ENTRY(name, args) .name = cpu_##name,
                         OPS(OPS_ENTRY)

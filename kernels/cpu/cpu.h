@@ -36,6 +36,7 @@ static inline void *cpu_scratch(cpu *c, int thread) { return c->scratch[thread].
 /* Panels of w, packed now if they are not; NULL when out of memory, already noted in first_error. */
 const float *cpu_pack(cpu *c, const tensor *w);
 void cpu_forget(cpu *c, const void *begin, size_t bytes); /* packs of weights in this memory are stale */
+double cpu_fma_peak(backend *b); /* backend.peak_gflops */
 /* Keeps the first error for sync. */
 void cpu_error(cpu *c, status st);
 

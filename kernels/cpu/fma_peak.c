@@ -1,4 +1,4 @@
-#include "benchmarks/fma_peak.h"
+#include "kernels/cpu/cpu.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -57,23 +57,21 @@ static void run(void *ctx, int begin, int end, int thread)
     }
 }
 
-double fma_peak_gflops(int threads)
+double cpu_fma_peak(backend *b)
 {
+    cpu *c = cpu_of(b);
     race r = {.n = 200000};
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) r.lanes = 16 * CHAINS;
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) r.lanes = 8 * 12;
 #endif
-    if (r.lanes == 0) return 0; /* no vector FMA: a share of peak means nothing */
-    thread_pool *pool;
-    CHECK(thread_pool_create(&pool, threads) == ST_OK);
+    if (r.lanes == 0) return 0;
     double best = 0;
     for (int i = 0; i < 20; i++) {
         double t = clock_now();
-        thread_pool_for(pool, threads * 4, 1, run, &r);
-        double rate = 2e-9 * (double)r.n * r.lanes * threads * 4 / (clock_now() - t);
+        thread_pool_for(c->pool, c->n_thread * 4, 1, run, &r);
+        double rate = 2e-9 * (double)r.n * r.lanes * c->n_thread * 4 / (clock_now() - t);
         if (rate > best) best = rate;
     }
-    thread_pool_destroy(pool);
     return best;
 }
