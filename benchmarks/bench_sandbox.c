@@ -37,37 +37,57 @@ static double rusage_s(int who)
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
-/* CPU seconds of our supervisor, zygote (by name of the role in their command lines) and of all boxes (cpuacct). */
-static double sandbox_cpu_s(void)
+/* Parent and CPU ticks of a process; false if it is gone. */
+static bool process(int pid, int *parent, unsigned long *ticks)
+{
+    char path[64], text[512];
+    unsigned long u = 0, k = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "r");
+    if (!f) return false;
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    char *after = strrchr(text, ')');
+    if (!after || sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", parent, &u, &k) != 3) return false;
+    *ticks = u + k;
+    return true;
+}
+
+static int child_of(int pid)
 {
     glob_t g;
-    double sum = 0;
-    if (glob("/proc/[0-9]*/cmdline", 0, NULL, &g) == 0) {
-        for (size_t i = 0; i < g.gl_pathc; i++) {
-            char text[256] = "", path[64];
-            FILE *f = fopen(g.gl_pathv[i], "r");
-            if (!f) continue;
-            size_t n = fread(text, 1, sizeof text - 1, f);
-            fclose(f);
-            const char *role = strlen(text) < n ? text + strlen(text) + 1 : "";
-            if (strcmp(role, "@boxd") && strcmp(role, "@zygote")) continue;
-            snprintf(path, sizeof path, "/proc/%d/stat", atoi(g.gl_pathv[i] + 6));
-            unsigned long u = 0, s = 0;
-            if (!(f = fopen(path, "r"))) continue;
-            if (fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &u, &s) == 2) sum += (double)(u + s) / (double)sysconf(_SC_CLK_TCK);
-            fclose(f);
-        }
-        globfree(&g);
+    int found = 0;
+    if (glob("/proc/[0-9]*/stat", 0, NULL, &g)) return 0;
+    for (size_t i = 0; i < g.gl_pathc && !found; i++) {
+        int parent = 0, p = atoi(g.gl_pathv[i] + 6);
+        unsigned long ticks;
+        char path[64], text[64] = "";
+        snprintf(path, sizeof path, "/proc/%d/comm", p);
+        FILE *f = fopen(path, "r");
+        if (f && !fgets(text, sizeof text, f)) text[0] = 0;
+        if (f) fclose(f);
+        if (strcmp(text, "box-janitor\n") && process(p, &parent, &ticks) && parent == pid) found = p;
     }
-    if (glob("/sys/fs/cgroup/cpuacct/box.*/cpuacct.usage", 0, NULL, &g) == 0) {
-        for (size_t i = 0; i < g.gl_pathc; i++) {
-            FILE *f = fopen(g.gl_pathv[i], "r");
-            double v = 0;
-            if (f && fscanf(f, "%lf", &v) == 1) sum += 1e-9 * v;
-            if (f) fclose(f);
-        }
-        globfree(&g);
+    globfree(&g);
+    return found;
+}
+
+/* CPU seconds of our supervisor, the zygote and all its boxes so far. */
+static double sandbox_cpu_s(void)
+{
+    static int pid[3];
+    double sum = 0, v = 0;
+    char path[128];
+    for (int i = 0; i < 3; i++) { /* supervisor, the zygote's outer process, the zygote */
+        int parent;
+        unsigned long ticks = 0;
+        if (!pid[i]) pid[i] = child_of(i ? pid[i - 1] : (int)getpid());
+        if (process(pid[i], &parent, &ticks)) sum += (double)ticks / (double)sysconf(_SC_CLK_TCK);
     }
+    snprintf(path, sizeof path, "/sys/fs/cgroup/cpuacct/box.%d/cpuacct.usage", pid[0]);
+    FILE *f = fopen(path, "r");
+    if (f && fscanf(f, "%lf", &v) == 1) sum += 1e-9 * v;
+    if (f) fclose(f);
     return sum;
 }
 
