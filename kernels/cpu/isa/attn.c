@@ -140,6 +140,7 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
 ALL(1)
 ALL(2)
 ALL(4)
+#ifdef ISA_avx512
 ALL(8)
 STEP(1, 4, 1)
 STEP(2, 4, 1)
@@ -148,11 +149,20 @@ TILE(1, 4)
 TILE(2, 4)
 TILE(4, 2)
 TILE(8, 1)
+#else /* half the registers or fewer */
+STEP(1, 2, 1)
+STEP(2, 2, 1)
+TILE(1, 2)
+TILE(2, 2)
+TILE(4, 1)
+#endif
 
 void SYM(attn)(const attn_args *a)
 {
     int item = 0, n = a->n_row * a->heads;
+#ifdef ISA_avx512
     for (; item + 8 <= n; item += 8) tile_8(a, item);
+#endif
     for (; item + 4 <= n; item += 4) tile_4(a, item);
     for (; item + 2 <= n; item += 2) tile_2(a, item);
     for (; item < n; item++) tile_1(a, item);
