@@ -49,7 +49,8 @@ static status measure(setup *s, const eval_args *a, const rollout_opts *ro, cons
     engine *e = NULL;
     dataset *d = NULL;
     eval_result *r = calloc(1, sizeof *r);
-    status st = r != NULL ? ST_OK : FAIL(ST_ENOMEM, "out of memory");
+    if (r == NULL) return FAIL(ST_ENOMEM, "out of memory");
+    status st = ST_OK;
     rollout_parts parts = {s->m, &s->chat, &s->ip, s->boxes};
     rollout_opts o = *ro;
     o.group = 1;

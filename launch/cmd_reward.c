@@ -16,7 +16,16 @@ typedef struct line {
     int n_call;
     bool *fail;
     char *group;
+    bool number; /* the group was written as a number */
 } line;
+
+static bool known(const char *field)
+{
+    static const char *const names[] = {"group", "acc", "format_ok", "calls", "domain", NULL};
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(names[i], field) == 0) return true;
+    return false;
+}
 
 static status minimal_row(const json *j, line *l)
 {
@@ -27,7 +36,7 @@ static status minimal_row(const json *j, line *l)
     if (json_kind(ok) != JSON_BOOL) return FAIL(ST_EINVAL, "format_ok must be true or false");
     if (json_kind(calls) != JSON_ARRAY) return FAIL(ST_EINVAL, "calls must be a list of \"ok\" and \"fail\"");
     if (domain != NULL &&
-        (json_str(domain) == NULL || (strcmp(json_str(domain), "vqa") && strcmp(json_str(domain), "math"))))
+        (json_str(domain) == NULL || (strcmp(json_str(domain), "vqa") != 0 && strcmp(json_str(domain), "math") != 0)))
         return FAIL(ST_EINVAL, "domain must be \"vqa\" or \"math\"");
     l->row.acc = (float)acc;
     l->row.format_ok = json_bool(ok);
@@ -36,15 +45,13 @@ static status minimal_row(const json *j, line *l)
     CHECK(l->fail != NULL);
     for (int64_t i = 0; i < json_len(calls); i++) {
         const char *c = json_str(json_at(calls, i));
-        if (c == NULL || (strcmp(c, "ok") && strcmp(c, "fail")))
+        if (c == NULL || (strcmp(c, "ok") != 0 && strcmp(c, "fail") != 0))
             return FAIL(ST_EINVAL, "calls must be a list of \"ok\" and \"fail\"");
         l->fail[l->n_call++] = strcmp(c, "fail") == 0;
     }
     for (int64_t i = 0; i < json_len(j); i++) {
         const char *k = json_key_at(j, i);
-        if (strncmp(k, "x_", 2) && strcmp(k, "group") && strcmp(k, "acc") && strcmp(k, "format_ok") &&
-            strcmp(k, "calls") && strcmp(k, "domain"))
-            return FAIL(ST_EINVAL, "unknown field %s", k);
+        if (strncmp(k, "x_", 2) != 0 && !known(k)) return FAIL(ST_EINVAL, "unknown field %s", k);
     }
     return ST_OK;
 }
@@ -76,7 +83,7 @@ static status group_name(const json *j, line *l)
     if (l->group != NULL) return ST_OK;
     if (json_str(g) != NULL)
         l->group = strdup(json_str(g));
-    else if (json_is_int(g) && asprintf(&l->group, "%lld", (long long)json_int(g)) < 0)
+    else if ((l->number = json_is_int(g)) && asprintf(&l->group, "%lld", (long long)json_int(g)) < 0)
         l->group = NULL;
     return l->group != NULL ? ST_OK : FAIL(ST_EINVAL, "group must be a whole number or a text");
 }
@@ -93,7 +100,8 @@ static status read_lines(const reward_opts *o, const char *path, line **out, int
         if (strspn(text, " \t\r\n") == (size_t)len) continue;
         json *j = NULL;
         snprintf(what, sizeof what, "%s:%d", path, at);
-        TRY_OR(json_parse(&j, text, (size_t)len, what), done);
+        size_t n_text = strcspn(text, "\r\n");
+        TRY_OR(json_parse(&j, text, n_text, what), done);
         line *more = realloc(*out, sizeof **out * (size_t)(*n + 1));
         CHECK(more != NULL);
         *out = more;
@@ -101,9 +109,12 @@ static status read_lines(const reward_opts *o, const char *path, line **out, int
         *l = (line){0};
         st = json_get(j, "turns") != NULL ? trajectory_row(o, j, what, l) : minimal_row(j, l);
         if (st == ST_OK) st = group_name(j, l);
-        if (st != ST_OK) st = fail_within(st, "%s", what);
         json_free(j);
-        for (int k = 0; k < *n && st == ST_OK; k++)
+        if (st != ST_OK) {
+            fail_within(st, "%s", what);
+            break;
+        }
+        for (int k = 0; k < *n; k++)
             if (strcmp(more[k].group, l->group) == 0) {
                 l->row.group = k; /* the first line of the group names it */
                 break;
@@ -157,13 +168,24 @@ static turn_norm turn_moments(const reward_opts *o, const line *l, int n)
     return z;
 }
 
+/* The shortest text of a float's value, not of the double it was widened to. */
+static void put_float(json_out *o, double v)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", v);
+    json_put_raw(o, text, strlen(text));
+}
+
 static void print_line(const reward_opts *o, const turn_norm *z, const line *l, float adv)
 {
     json_out j;
     json_begin(&j, false);
     json_open(&j, '{');
     json_key(&j, "group");
-    json_put_str(&j, l->group);
+    if (l->number)
+        json_put_raw(&j, l->group, strlen(l->group));
+    else
+        json_put_str(&j, l->group);
     const struct {
         const char *key;
         double value;
@@ -171,14 +193,14 @@ static void print_line(const reward_opts *o, const turn_norm *z, const line *l, 
                {"reward", l->row.reward}, {"adv_seq", adv}};
     for (size_t i = 0; i < sizeof num / sizeof *num; i++) {
         json_key(&j, num[i].key);
-        json_put_num(&j, num[i].value);
+        put_float(&j, num[i].value);
     }
     float *g = malloc(sizeof *g * (size_t)(l->n_call + 1));
     CHECK(g != NULL);
     bat_turns(o, l->fail, l->n_call, g);
     json_key(&j, "adv_turn");
     json_open(&j, '[');
-    for (int k = 0; k < l->n_call; k++) json_put_num(&j, o->turn_weight * (g[k] - z->mean) * z->inv_std);
+    for (int k = 0; k < l->n_call; k++) put_float(&j, o->turn_weight * (g[k] - z->mean) * z->inv_std);
     json_close(&j, ']');
     json_close(&j, '}');
     puts(j.text);
@@ -226,7 +248,7 @@ status cmd_reward(int argc, char **argv)
     if (st == ST_OK) st = read_lines(&o, pos.v[0], &l, &n);
     if (st == ST_OK && n > 0) {
         bat_row *row = malloc(sizeof *row * (size_t)n);
-        float *adv = malloc(sizeof *adv * (size_t)n);
+        float *adv = calloc((size_t)n, sizeof *adv);
         CHECK(row != NULL && adv != NULL);
         for (int i = 0; i < n; i++) row[i] = l[i].row;
         bat_score(&o, row, n);

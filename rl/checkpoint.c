@@ -72,7 +72,7 @@ static status each_file(const char *dir, entry_fn *fn, void *ctx)
     if (n < 0) return FAIL(ST_EIO, "%s: %s", dir, strerror(errno));
     status st = ST_OK;
     for (int i = 0; i < n; i++) {
-        if (st == ST_OK && strcmp(list[i]->d_name, ".") && strcmp(list[i]->d_name, ".."))
+        if (st == ST_OK && strcmp(list[i]->d_name, ".") != 0 && strcmp(list[i]->d_name, "..") != 0)
             st = fn(ctx, dir, list[i]->d_name);
         free(list[i]);
     }

@@ -24,7 +24,7 @@ static status append_all(rendered *r, const chat *c, const image_processor *ip)
 {
     int n = r->s.n_image, used = 0;
     int32_t(*grid)[3] = calloc((size_t)n + 1, sizeof *grid);
-    r->shown = calloc((size_t)n + 1, sizeof *r->shown);
+    r->shown = calloc((size_t)n + 1, sizeof(const image *));
     if (!grid || !r->shown) {
         free(grid);
         return FAIL(ST_ENOMEM, "no memory for %d pictures", n);

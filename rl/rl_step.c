@@ -114,7 +114,7 @@ static status gather_views(rl *s, size_t *at)
     if (n > s->cap_view) {
         free(s->view);
         s->cap_view = 2 * n;
-        s->view = malloc(sizeof *s->view * s->cap_view);
+        s->view = malloc(sizeof(const image *) * s->cap_view);
         if (!s->view) return s->cap_view = 0, FAIL(ST_ENOMEM, "no memory for %zu pictures", n);
     }
     n = 0;
@@ -202,7 +202,12 @@ static status learn(trainer *t, rl *s, double lr, update_sums *u)
     int64_t n_mini = t->rl.prompts / n_mb * s->group;
     size_t *at = calloc((size_t)s->n_traj, sizeof *at);
     int64_t *count = calloc((size_t)n_mb * 2, sizeof *count); /* per minibatch: targets, responses */
-    status st = at && count ? gather_views(s, at) : FAIL(ST_ENOMEM, "no memory for minibatches");
+    if (!at || !count) {
+        free(at);
+        free(count);
+        return FAIL(ST_ENOMEM, "no memory for minibatches");
+    }
+    status st = gather_views(s, at);
     for (int i = 0; i < s->n_traj && st == ST_OK; i++) {
         if (s->t[i].masked) continue;
         int64_t *c = &count[2 * (i / s->group % n_mb)];
@@ -323,7 +328,7 @@ static status roll_out(trainer *t, rl *s, int64_t step, rollout_stats *stats)
 {
     double now = clock_now();
     status st = load(t, s, step);
-    now = spans_add(&t->phases, PHASE_DATA, now);
+    spans_add(&t->phases, PHASE_DATA, now);
     if (st == ST_OK) st = engine_run(s->e, s->ask, s->n_prompt, s->t, stats, NULL);
     for (int p = 0; p < PHASE_COUNT && st == ST_OK; p++) t->phases.sec[p] += stats->phases.sec[p];
     now = clock_now();

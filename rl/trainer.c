@@ -14,7 +14,7 @@
 #include "rl/stage.h"
 
 static const stage_def *const stages[] = {&stage_warmup, &stage_sft, &stage_rl};
-enum { STAGES = sizeof stages / sizeof *stages };
+enum { STAGES = sizeof stages / sizeof stages[0] };
 
 static const stage_def *find_stage(const char *name)
 {

@@ -71,8 +71,9 @@ status trainer_update(trainer *t, const learn_job *j, const batch_seq *seq, int6
     int first, own;
     optim_shards(t->x, &first, &own);
     int n_shard = own * t->p.world->size;
-    learn_sums *mine = calloc((size_t)(own + n_shard), sizeof *mine), *all = mine + own;
+    learn_sums *mine = calloc((size_t)own + (size_t)n_shard, sizeof *mine);
     if (!mine) return FAIL(ST_ENOMEM, "no memory for %d gradient shards", n_shard);
+    learn_sums *all = mine + own;
     for (int s = 0; s < own; s++) mine[s] = learn_sums_zero();
     status st = comm_agree(t->p.world, pass(t, j, seq, n, n_shard, mine));
     double now = clock_now();

@@ -157,11 +157,11 @@ static status plan(warmup *w, trainer *t)
     TRY(model_acts_create(&w->acts, t->p.m, &lim, true));
     TRY(arena_create(&w->mem, b, "vision warm-up"));
     tensor *rows[] = {&w->pooled, &w->cosine, &w->dcosine, &w->dpooled, &w->picked, &w->dpicked};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) arena_add_2d(w->mem, rows[i], DT_F32, S, C);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) arena_add_2d(w->mem, rows[i], DT_F32, S, C);
     tensor *word_rows[] = {&w->words, &w->words_unit, &w->dwords, &w->dwords_unit};
-    for (size_t i = 0; i < sizeof word_rows / sizeof *word_rows; i++) arena_add_2d(w->mem, word_rows[i], DT_F32, W, C);
+    for (size_t i = 0; i < sizeof word_rows / sizeof word_rows[0]; i++) arena_add_2d(w->mem, word_rows[i], DT_F32, W, C);
     tensor *per_row[] = {&w->rstd, &w->t_logp, &w->t_lse, &w->t_dlogp};
-    for (size_t i = 0; i < sizeof per_row / sizeof *per_row; i++) arena_add_1d(w->mem, per_row[i], DT_F32, S);
+    for (size_t i = 0; i < sizeof per_row / sizeof per_row[0]; i++) arena_add_1d(w->mem, per_row[i], DT_F32, S);
     arena_add_1d(w->mem, &w->words_rstd, DT_F32, W);
     arena_add_1d(w->mem, &w->word_id, DT_I32, W);
     arena_add_1d(w->mem, &w->t_index, DT_I32, S);
