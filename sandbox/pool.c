@@ -170,8 +170,8 @@ void pool_run(boxd *b, boxrec *x)
     jailrec *j = x->jail;
     char drop[4096];
     while (read(j->out, drop, sizeof drop) > 0) {} /* what arrived between turns is nobody's */
-    /* Gives the pages of the last turn's pictures back; what cannot be punched is merely overwritten. */
-    (void)fallocate(j->img, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WIRE_IMAGE_BYTES);
+    /* The pictures of the last turn, perhaps another box's, go; their pages are given back. */
+    bool clean = fallocate(j->img, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WIRE_IMAGE_BYTES) == 0;
     uint64_t nonce = 0;
     (void)!syscall(SYS_getrandom, &nonce, sizeof nonce, 0);
     wire_run m = {.h = {.op = OP_RUN, .id = x->id, .turn = x->turn, .nonce = nonce}, .seed = x->seed, .has_input = x->input >= 0};
@@ -186,7 +186,7 @@ void pool_run(boxd *b, boxrec *x)
         x->pids_before = cgroup_pid_refusals(&b->cg, j->cg);
         x->cpu_before = cgroup_cpu_ms(&b->cg, j->cg);
     }
-    if (wire_send(j->ctl, &m, sizeof m, x->code, x->len, &x->input, send_input)) {
+    if (!clean || wire_send(j->ctl, &m, sizeof m, x->code, x->len, &x->input, send_input)) {
         jail_lost(b, j, "its control channel closed");
         return;
     }

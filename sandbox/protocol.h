@@ -76,7 +76,7 @@ typedef struct wire_claim {
 /* OP_END: what the runner saw (wait status, clocks of the kernel) and the claim, if a well-formed one came. */
 typedef struct wire_end {
     wire_head h;
-    int32_t has_claim, protocol, killed, dead, wait_status, at_pid_cap, state_lost;
+    int32_t has_claim, protocol, infra, killed, dead, wait_status, at_pid_cap, state_lost;
     double cpu_ms;
     int64_t max_rss_kib;
     wire_claim claim;

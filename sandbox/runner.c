@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 
-typedef enum state { IDLE, WAIT_HELLO, RUNNING, JUDGED } state;
+typedef enum state { IDLE, WAIT_FIRST, WAIT_HELLO, RUNNING, JUDGED } state;
 
 typedef struct runner {
     const jail *j;
@@ -211,7 +211,7 @@ static void start_first(runner *r, wire_run *run)
     setpgid(pid, pid); /* both sides do it: whoever is first */
     r->cur = pid;
     r->cur_side = 0;
-    r->st = RUNNING;
+    r->st = WAIT_FIRST;
 }
 
 static void lose_base(runner *r)
@@ -316,7 +316,7 @@ static void on_order(runner *r)
             if (r->st == RUNNING) kill(r->cur, SIGINT);
             break;
         case OP_KILL:
-            if (r->st == RUNNING || r->st == WAIT_HELLO) stop_turn(r);
+            if (r->st == RUNNING || r->st == WAIT_HELLO || r->st == WAIT_FIRST) stop_turn(r);
             break;
         case OP_COMMIT:
         case OP_ROLLBACK:
@@ -345,6 +345,12 @@ static void on_hello(runner *r, const wire_head *h, ssize_t n, pid_t from)
     if (wire_send(r->side[r->cur_side][0], &go, sizeof go, NULL, 0, NULL, 0)) end_protocol(r);
 }
 
+static void end_infra(runner *r)
+{
+    r->end.infra = 1;
+    end_killed(r);
+}
+
 static void on_claim(runner *r)
 {
     static wire_claim c;
@@ -353,6 +359,10 @@ static void on_claim(runner *r)
     if (n == -EAGAIN) return;
     if (r->st == WAIT_HELLO)
         on_hello(r, &c.h, n, from);
+    else if (r->st == WAIT_FIRST && n == (ssize_t)sizeof c.h && c.h.op == OP_HELLO)
+        r->st = RUNNING;
+    else if (r->st == WAIT_FIRST)
+        end_infra(r);
     else if (n != (ssize_t)sizeof c || c.h.op != OP_CLAIM || c.h.nonce != r->nonce || from != r->cur || c.message_len < 0 ||
              c.message_len > WIRE_MESSAGE_MAX || c.kind < CLAIM_OK || c.kind > CLAIM_EXIT)
         end_protocol(r);
@@ -371,8 +381,11 @@ static void on_child(runner *r)
     struct signalfd_siginfo si;
     while (read(r->sig, &si, sizeof si) > 0) {}
     reap(r);
+    if (r->st == WAIT_FIRST && r->cur_dead) on_claim(r); /* its greeting may still be unread */
     if (r->st == RUNNING && r->cur_dead)
         end_killed(r);
+    else if (r->st == WAIT_FIRST && r->cur_dead)
+        end_infra(r);
     else if (r->st == WAIT_HELLO && !r->base) /* died instead of forking */
         end_killed(r);
 }
@@ -408,7 +421,7 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
     wire_head ready = {.op = OP_READY};
     if (wire_send(ctl, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(1);
     for (;;) {
-        bool listen = r.st == RUNNING || r.st == WAIT_HELLO;
+        bool listen = r.st == RUNNING || r.st == WAIT_HELLO || r.st == WAIT_FIRST;
         int mine = listen ? r.side[r.cur_side][0] : -1, other = listen ? r.side[1 - r.cur_side][0] : -1;
         struct pollfd p[4] = {{r.ctl, POLLIN, 0}, {r.sig, POLLIN, 0}, {mine, POLLIN, 0}, {other, POLLIN, 0}};
         if (poll(p, 4, -1) < 0) continue;

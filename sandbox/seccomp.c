@@ -167,11 +167,12 @@ static void holder_rules(program *p)
     ret(p, err(EPERM));
 }
 
-int seccomp_holder(void)
+int seccomp_holder(int without_memfd)
 {
     program p;
     p.n = 0;
     holder_rules(&p);
+    if (without_memfd) errno_for(&p, SYS_memfd_create, EPERM);
     ret(&p, ALLOW);
     return install(&p);
 }

@@ -9,7 +9,7 @@
 
 /* 0 or -errno. no_new_privs must be set. */
 int seccomp_base(void);
-int seccomp_holder(void);
+int seccomp_holder(int without_memfd); /* where no control group counts its pages */
 int seccomp_holder_t2(pid_t self);
 
 #endif

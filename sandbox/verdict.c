@@ -13,6 +13,7 @@ box_verdict verdict_of(const boxd *b, const boxrec *x, const wire_end *e, int *c
     if (x->cause == BOX_INFRA && oom) return BOX_OOM; /* the runner itself was chosen */
     if (x->cause != BOX_OK) return x->cause;
     if (!e) return oom ? BOX_OOM : BOX_INFRA;
+    if (e->infra) return BOX_INFRA; /* it could not be jailed; none of the code ran */
     if (e->protocol) return BOX_PROTOCOL;
     if (!e->has_claim) {
         if (oom) return BOX_OOM;

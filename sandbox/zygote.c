@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -59,6 +59,7 @@ int zygote_main(int sock)
     ssize_t n = wire_recv(sock, &msg, sizeof msg - 2, NULL, NULL, NULL, 0);
     if (n < (ssize_t)sizeof(wire_pool) || msg.pool.h.op != OP_INIT) return 1;
     msg.bytes[n] = msg.bytes[n + 1] = 0;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGCHLD, SIG_IGN); /* boxes are watched through pidfds; nobody waits here */
     jail j = {.tier = (box_tier)msg.pool.tier};
     status st = jail_zygote_enter(&j, sock);
