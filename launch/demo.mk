@@ -1,6 +1,6 @@
 # The demo as a graph of jobs; launch/demo calls it. Every target is a file that a finished job leaves behind, so an
 # interrupted demo goes on where it stopped, and -j runs what is independent side by side.
-#   D run directory   CD the codedance binary   SEEDS list   FULL 0|1
+#   D run directory   CD the codedance binary   SEEDS list
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -18,7 +18,7 @@ forced := $(foreach m,direct tool,$(D)/eval/sft_$(m).json) $(D)/eval/fixed_shuff
 sizes := $(foreach k,$(scales),$(foreach m,$(modes),$(D)/eval/size$(k)_$(m).json))
 pair := $(D)/eval/pair_sft.json $(D)/eval/pair_before.json $(D)/eval/pair_after.json
 
-all: $(runs) $(forced) $(sizes) $(D)/leak.json $(if $(filter 1,$(FULL)),$(pair))
+all: $(runs) $(forced) $(sizes) $(D)/leak.json $(pair)
 
 # ---- data: an ordinary dataset (PNG files and JSONL), then shards that also hold what the model sees of each picture
 $(D)/tokenizer.json: | $(D)/corpus/data.jsonl
