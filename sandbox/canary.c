@@ -34,7 +34,10 @@ static const char attacks[] =
     "refused('mount', lambda: libc.mount(b't', b'/tmp', b'tmpfs', 0, None) and unshare(0x20000))\n"
     "refused('io_uring', lambda: call(425, 1, 0))\n"
     "refused('raise a limit', lambda: __import__('resource').setrlimit(7, (64, 64)))\n"
-    "report('pid namespace', os.getpid() < 100 and os.getppid() <= 1, f'pid {os.getpid()}, parent {os.getppid()}')\n"
+    "if tier < 2: report('pid namespace', os.getpid() < 100 and os.getppid() <= 1, f'pid {os.getpid()}, parent {os.getppid()}')\n"
+    "else: refused('signals', lambda: os.kill(os.getppid(), 0))\n"
+    "if tier == 2: refused('files', lambda: open('/tmp/box-canary', 'w'))\n"
+    "if tier == 2: refused('processes', os.fork)\n"
     "fds = []\n"
     "for i in range(256):\n"
     "    try: os.fstat(i); fds.append(i)\n"
@@ -50,7 +53,7 @@ static const char attacks[] =
     "except RuntimeError: report('process count', True, f'{len(ts)} threads')\n"
     "stop.set()\n"
     "for t in ts: t.join()\n"
-    "open('/tmp/box-canary', 'w').write('x')\n";
+    "if tier < 2: open('/tmp/box-canary', 'w').write('x')\n";
 
 static const char other_box[] = "import os\n"
                                 "print(f'private /tmp\\t{int(os.listdir(\"/tmp\") == [])}\\t{os.listdir(\"/tmp\")}')\n";
@@ -107,7 +110,7 @@ static void finish(boxd *b)
     wire_reply *r = &b->report;
     if (b->canary) boxd_box_free(b, b->canary);
     b->canary = NULL;
-    layer(b, "control groups", b->tier == BOX_T0, b->cg.version ? b->cg.version == 1 ? "version 1" : "version 2" : b->cg.why_not,
+    layer(b, "control groups", b->cg.version > 0, b->cg.version ? b->cg.version == 1 ? "version 1" : "version 2" : b->cg.why_not,
           "start as root, or have memory and pids groups delegated to this user");
     char abi[32];
     snprintf(abi, sizeof abi, "ABI %d", jail_landlock_abi());
@@ -128,11 +131,13 @@ static void finish(boxd *b)
 
 void canary_next(boxd *b, const wire_result *res, const char *text)
 {
-    char line[128];
+    char line[128], *code = NULL;
     switch (b->canary_step++) {
         case 0:
             fresh_box(b);
-            run(b, attacks, 10);
+            if (asprintf(&code, "tier = %d\n%s", (int)b->tier, attacks) < 0) _exit(1);
+            run(b, code, 10);
+            free(code);
             return;
         case 1: {
             char *copy = strdup(text);
@@ -160,6 +165,7 @@ void canary_next(boxd *b, const wire_result *res, const char *text)
         case 3:
             snprintf(line, sizeof line, "%s %s", box_verdict_name((box_verdict)res->verdict), res->error_type);
             layer(b, "address space", !strcmp(res->error_type, "MemoryError"), line, "RLIMIT_AS is not enforced");
+            if (b->tier >= BOX_T2) break;
             fresh_box(b); /* the first one left a file in its /tmp */
             run(b, other_box, 10);
             return;

@@ -30,18 +30,22 @@ static int arrange(const holder_fds *f)
     return close_range(BOX_HOLDER_FDS, ~0u, 0);
 }
 
-static void turn(wire_run *run, size_t len, int side, int fresh, int has_input)
+static void turn(wire_run *run, size_t len, int side, const turn_log *again, int has_input)
 {
     static wire_claim c;
     memset(&c, 0, sizeof c);
     c.h = (wire_head){.op = OP_CLAIM, .turn = run->h.turn, .nonce = run->h.nonce};
     int ok = 1;
-    if (fresh) { /* nothing the preset prints belongs to the turn */
+    if (again) { /* first turn: nothing that the preset or turns run again print belongs to it */
         dup2(0, 1);
         dup2(0, 2);
         wire_head ready = {.op = OP_HELLO, .nonce = run->h.nonce}; /* jailed: from here on its end is the code's doing */
         if (wire_send(FD_CHANNEL, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(71);
         ok = interp_open_box(run->seed, has_input ? FD_INPUT : -1, &c) == 0;
+        for (int i = 0; ok && i < again->n; i++) {
+            interp_run(again->code[i], again->len[i], (uint32_t)i + 1, 0, &c);
+            if (c.kind == CLAIM_ERROR) _exit(HOLDER_STATE_LOST);
+        }
         dup3(0, FD_INPUT, O_CLOEXEC); /* boxes of a group share that file, and its time stamps would be a channel */
     }
     dup2(FD_OUT, 1); /* earlier turns may have closed or replaced them */
@@ -63,7 +67,7 @@ static pid_t fork_sibling(void)
     }
 }
 
-_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run)
+_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run, const turn_log *again)
 {
     interp_after_fork_child();
     int has_input = f->input >= 0;
@@ -79,10 +83,14 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         _exit(73);
     }
     int side = 0;
-    turn(run, run->h.len, side, 1, has_input);
+    turn(run, run->h.len, side, again, has_input);
     for (;;) { /* parked until the next turn */
         ssize_t n = wire_recv(FD_CHANNEL + side, run, WIRE_MSG_MAX, NULL, NULL, NULL, 0);
         if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(n == 0 ? 0 : 74);
+        if (j->tier >= BOX_T2) {
+            turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
+            continue;
+        }
         interp_before_fork();
         pid_t pid = fork_sibling();
         if (pid) { /* this process keeps the state the turn started from; pid < 0: the runner hears nothing and gives up */
@@ -95,6 +103,6 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         wire_head hello = {.op = OP_HELLO, .nonce = run->h.nonce}, go;
         if (wire_send(FD_CHANNEL + side, &hello, sizeof hello, NULL, 0, NULL, 0)) _exit(76);
         if (wire_recv(FD_CHANNEL + side, &go, sizeof go, NULL, NULL, NULL, 0) != (ssize_t)sizeof go) _exit(77);
-        turn(run, (size_t)n - sizeof *run, side, 0, has_input);
+        turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
     }
 }

@@ -23,10 +23,6 @@
         if ((call) < 0) return FAIL(ST_ESYS, "sandbox step \"%s\": %s", (what), strerror(errno));                      \
     } while (0)
 
-static const char no_userns[] = "allow unprivileged user namespaces (sysctl user.max_user_namespaces, "
-                                "kernel.unprivileged_userns_clone, AppArmor profile; in a container "
-                                "--security-opt seccomp=unconfined), or start as root with CAP_SYS_ADMIN";
-
 static status write_at(int dir, const char *path, const char *text)
 {
     int fd = openat(dir, path, O_WRONLY | O_CLOEXEC);
@@ -87,10 +83,12 @@ static status show(const char *p, uint64_t attr)
     return set_attr(to, attr, 1);
 }
 
+/* All of the machine that a box sees. */
+static const char *const tree[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts",
+                                   "/etc/ld.so.cache", "/etc/matplotlibrc", NULL};
+
 static status build_root(void)
 {
-    static const char *const tree[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts",
-                                       "/etc/ld.so.cache", "/etc/matplotlibrc"};
     STEP("private mounts", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
     STEP("tmpfs root", mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "size=16m,nr_inodes=1024,mode=755"));
     static const char *const dirs[] = {"/etc", "/dev", "/tmp", "/var", "/var/cache"};
@@ -99,8 +97,7 @@ static status build_root(void)
         snprintf(to, sizeof to, ROOT "%s", dirs[i]);
         STEP(to, mkdir(to, 0755));
     }
-    for (size_t i = 0; i < sizeof tree / sizeof *tree; i++)
-        TRY(show(tree[i], ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
+    for (const char *const *p = tree; *p; p++) TRY(show(*p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
     TRY(show("/dev/null", ATTR_NOSUID | ATTR_NOEXEC));
     TRY(show("/dev/zero", ATTR_NOSUID | ATTR_NOEXEC));
     TRY(show("/dev/urandom", ATTR_NOSUID | ATTR_NOEXEC));
@@ -112,16 +109,10 @@ static status build_root(void)
     return ST_OK;
 }
 
-status jail_zygote_enter(jail *j, int sock)
+static status enter_namespaces(jail *j, int sock)
 {
-    j->pidns = -1;
-    j->proc = open("/proc", O_PATH | O_CLOEXEC);
-    STEP("open /proc", j->proc);
-    STEP("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    if (j->tier >= BOX_T2) return ST_OK;
     unsigned uid = geteuid(), gid = getegid();
-    if (unshare(CLONE_NEWUSER | CLONE_NEWPID))
-        return FAIL(ST_EUNAVAIL, "user namespaces are refused here (%s): %s", strerror(errno), no_userns);
+    STEP("user namespace", unshare(CLONE_NEWUSER | CLONE_NEWPID));
     TRY(map_ids(j->proc, uid, gid));
     pid_t inner = fork();
     STEP("fork", inner);
@@ -134,11 +125,22 @@ status jail_zygote_enter(jail *j, int sock)
     STEP("parent death signal", prctl(PR_SET_PDEATHSIG, SIGKILL));
     j->pidns = openat(j->proc, "self/ns/pid", O_RDONLY | O_CLOEXEC);
     STEP("open own pid namespace", j->pidns);
-    if (unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP))
-        return FAIL(ST_EUNAVAIL, "mount/net/ipc/uts namespaces are refused here (%s): %s", strerror(errno), no_userns);
+    STEP("mount, net, ipc, uts, cgroup namespaces",
+         unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP));
     STEP("host name", sethostname("box", 3));
-    status st = build_root(); /* AppArmor lets unshare pass and stops here */
-    return st == ST_OK ? ST_OK : fail_within(ST_EUNAVAIL, "%s", no_userns);
+    return build_root(); /* AppArmor lets unshare pass and stops here */
+}
+
+status jail_zygote_enter(jail *j, int sock)
+{
+    j->pidns = -1;
+    j->proc = open("/proc", O_PATH | O_CLOEXEC);
+    STEP("open /proc", j->proc);
+    STEP("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (j->tier >= BOX_T2 || enter_namespaces(j, sock) == ST_OK) return ST_OK;
+    return FAIL(ST_EUNAVAIL, "no namespaces (%s); allow unprivileged user namespaces (sysctl user.max_user_namespaces, "
+                "kernel.unprivileged_userns_clone, AppArmor; in a container --security-opt seccomp=unconfined) or run as root with "
+                "CAP_SYS_ADMIN", fail_message());
 }
 
 status jail_zygote_seal(jail *j)
@@ -168,11 +170,12 @@ static status set_limit(int what, rlim_t v)
 
 static status set_limits(const jail *j, const box_limits *l)
 {
+    /* Without a user namespace the count is of everything this user runs; there the filter allows one thread only. */
+    if (j->tier < BOX_T2) TRY(set_limit(RLIMIT_NPROC, (rlim_t)l->pids));
     const rlim_t mib = 1 << 20;
     int64_t file = l->tmp_mib > 64 ? l->tmp_mib : 64; /* the image memfd is 64 MiB */
     TRY(set_limit(RLIMIT_AS, (rlim_t)(j->base_mib + l->memory_mib) * mib));
     TRY(set_limit(RLIMIT_FSIZE, (rlim_t)file * mib));
-    TRY(set_limit(RLIMIT_NPROC, (rlim_t)l->pids));
     TRY(set_limit(RLIMIT_NOFILE, 256));
     TRY(set_limit(RLIMIT_CORE, 0));
     TRY(set_limit(RLIMIT_MEMLOCK, 0));
@@ -195,6 +198,11 @@ status jail_box(const jail *j, const box_limits *l)
 {
     STEP("setsid", setsid());
     if (j->proc >= 0) TRY(write_at(j->proc, "self/oom_score_adj", "1000")); /* never the trainer in its place */
+    if (j->tier >= BOX_T2) {
+        STEP("parent death signal", prctl(PR_SET_PDEATHSIG, SIGKILL));
+        STEP("working directory", chdir("/"));
+        return set_limits(j, l);
+    }
     unsigned uid = geteuid(), gid = getegid();
     STEP("user namespace", unshare(CLONE_NEWUSER)); /* counts its processes apart from the other boxes' */
     TRY(map_ids(j->proc, uid, gid));
@@ -205,7 +213,7 @@ status jail_box(const jail *j, const box_limits *l)
 
 status jail_box_renew(const jail *j, const box_limits *l)
 {
-    (void)j;
+    if (j->tier >= BOX_T2) return ST_OK; /* nothing was writable */
     STEP("leave /tmp", chdir("/"));
     STEP("drop /tmp", umount2("/tmp", MNT_DETACH));
     return mount_tmp(l);
@@ -233,10 +241,22 @@ static status landlock_allow(int set, const char *path, uint64_t rights)
     return ST_OK;
 }
 
-static status landlock(void)
+/* At T2 the tree is the machine's: what jail_zygote_enter would have shown, and nothing to write. */
+static status landlock_tree(int set)
+{
+    for (const char *const *p = tree; *p; p++) {
+        struct stat s;
+        if (stat(*p, &s)) continue;
+        TRY(landlock_allow(set, *p, S_ISDIR(s.st_mode) ? LL_EXECUTE | LL_READ | LL_READ_DIR : LL_READ));
+    }
+    TRY(landlock_allow(set, "/dev/zero", LL_READ));
+    return landlock_allow(set, "/dev/urandom", LL_READ);
+}
+
+static status landlock(box_tier tier)
 {
     int abi = jail_landlock_abi();
-    if (abi < 1) return ST_OK; /* one of several walls at T0/T1; at T2 the canaries refuse without it */
+    if (abi < 1) return tier < BOX_T2 ? ST_OK : FAIL(ST_EUNAVAIL, "tier T2 needs Landlock: Linux 5.13 or newer, lsm=landlock,... at boot");
     landlock_attr a = {.fs = LL_ALL_V1};
     if (abi >= 2) a.fs |= LL_REFER;
     if (abi >= 3) a.fs |= LL_TRUNCATE;
@@ -246,8 +266,8 @@ static status landlock(void)
     size_t size = abi >= 6 ? sizeof a : abi >= 4 ? 16 : 8;
     int set = (int)syscall(SYS_landlock_create_ruleset, &a, size, 0);
     STEP("Landlock ruleset", set);
-    status st = landlock_allow(set, "/", LL_EXECUTE | LL_READ | LL_READ_DIR);
-    if (st == ST_OK) st = landlock_allow(set, "/tmp", a.fs & ~(uint64_t)(LL_EXECUTE | LL_IOCTL_DEV));
+    status st = tier < BOX_T2 ? landlock_allow(set, "/", LL_EXECUTE | LL_READ | LL_READ_DIR) : landlock_tree(set);
+    if (st == ST_OK && tier < BOX_T2) st = landlock_allow(set, "/tmp", a.fs & ~(uint64_t)(LL_EXECUTE | LL_IOCTL_DEV));
     if (st == ST_OK) st = landlock_allow(set, "/dev/null", LL_WRITE | LL_READ);
     if (st == ST_OK && syscall(SYS_landlock_restrict_self, set, 0))
         st = FAIL(ST_ESYS, "sandbox step \"Landlock\": %s", strerror(errno));
@@ -257,16 +277,17 @@ static status landlock(void)
 
 status jail_holder(const jail *j)
 {
-    TRY(landlock());
+    TRY(landlock(j->tier));
+    if (j->tier >= BOX_T2) STEP("parent death signal", prctl(PR_SET_PDEATHSIG, SIGKILL));
     for (int cap = 0; cap <= 63; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) break; /* EINVAL past the last one */
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) break; /* EINVAL past the last one; EPERM: there are none to drop */
     STEP("ambient capabilities", prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
-    STEP("securebits", prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+    if (j->tier < BOX_T2) STEP("securebits", prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
                                                     SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                                                     SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED));
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
     STEP("capabilities", syscall(SYS_capset, &h, none));
-    int e = seccomp_holder(j->tier != BOX_T0);
+    int e = j->tier < BOX_T2 ? seccomp_holder(j->tier != BOX_T0) : seccomp_holder_t2(getpid());
     return e ? FAIL(ST_ESYS, "sandbox step \"system-call filter\": %s", strerror(-e)) : ST_OK;
 }

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sandbox/jail.h"
+
 enum { USES_MAX = 256, FAILURES_MAX = 20 };
 
 void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial)
@@ -67,7 +69,7 @@ static int jail_start(boxd *b)
         close(ctl[1]);
         return -1;
     }
-    int cg = b->cg.version ? cgroup_take(&b->cg) : -1;
+    int cg = b->tier == BOX_T0 ? cgroup_take(&b->cg) : -1;
     img = memfd_create("box-images", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     fds[0] = ctl[1];
     fds[1] = out[1];
@@ -78,7 +80,7 @@ static int jail_start(boxd *b)
     wire_head h = {.op = OP_SPAWN, .id = j->serial};
     /* Neither side can change its size, so reading it here never meets a hole in the file. */
     int bad = img < 0 || ftruncate(img, WIRE_IMAGE_BYTES) || fcntl(img, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
-              fcntl(ctl[0], F_SETFL, O_NONBLOCK) || fcntl(out[0], F_SETFL, O_NONBLOCK) || (b->cg.version && cg < 0) ||
+              fcntl(ctl[0], F_SETFL, O_NONBLOCK) || fcntl(out[0], F_SETFL, O_NONBLOCK) || (b->tier == BOX_T0 && cg < 0) ||
               wire_send(b->zygote, &h, sizeof h, NULL, 0, fds, n);
     close(ctl[1]);
     close(out[1]);
@@ -338,10 +340,18 @@ void pool_on_zygote(boxd *b)
     } else if (m.h.op == OP_INIT_FAIL) {
         m.r.text[sizeof m.r.text - 1] = 0;
         status st = FAIL((status)m.r.code, "%s", m.r.text);
-        if (b->creating)
-            boxd_pool_done(b, st);
-        else
+        if (!b->creating) {
             zygote_lost(b);
+        } else if (st != ST_EUNAVAIL || b->tier >= BOX_T2 || b->pool.min_tier < BOX_T2) {
+            if (st == ST_EUNAVAIL && b->tier < BOX_T2 && jail_landlock_abi() > 0)
+                fail_within(st, "sandbox tier T1 is not to be had here (T2 could be: sandbox.min_tier: landlock)");
+            boxd_pool_done(b, st);
+        } else { /* no namespaces, and the user accepts that */
+            zygote_forget(b);
+            b->tier = BOX_T2;
+            st = pool_zygote_start(b);
+            if (st != ST_OK) boxd_pool_done(b, st);
+        }
     }
     for (int i = 0; i < n_fd; i++) close(fds[i]);
 }

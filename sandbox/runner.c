@@ -30,8 +30,11 @@ typedef struct runner {
     uint64_t nonce;
     bool base_lost, cur_dead;
     int cur_status;
-    double cur_cpu_ms;
+    double cur_cpu_ms, cpu_before_ms; /* of the turn's process; what it had used before the turn (T2) */
     int64_t cur_rss_kib;
+    turn_log log;       /* T2: the turns that made the state, and the one under way */
+    char *code;
+    size_t code_len;
     wire_end end;
     char *buf;
 } runner;
@@ -134,9 +137,13 @@ static void end_killed(runner *r)
     }
     r->end.dead = r->cur_dead;
     r->end.wait_status = r->cur_status;
-    r->end.cpu_ms = r->cur_cpu_ms;
+    r->end.cpu_ms = r->cur_cpu_ms - r->cpu_before_ms;
     r->end.max_rss_kib = r->cur_rss_kib;
     r->cur = 0;
+    if (r->log.n && r->cur_dead && WIFEXITED(r->cur_status) && WEXITSTATUS(r->cur_status) == HOLDER_STATE_LOST) {
+        r->base_lost = true;
+        r->end.dead = 0;
+    }
     report(r);
 }
 
@@ -177,7 +184,7 @@ static void end_claimed(runner *r, const wire_claim *c)
         end_protocol(r);
         return;
     }
-    r->end.cpu_ms = clock_of(r->cur) + 1e-3 * (double)(c->children_cpu_us > 0 ? c->children_cpu_us : 0);
+    r->end.cpu_ms = clock_of(r->cur) - r->cpu_before_ms + 1e-3 * (double)(c->children_cpu_us > 0 ? c->children_cpu_us : 0);
     r->end.max_rss_kib = c->max_rss_kib;
     limit_cpu(r->cur, 1 << 30); /* parked: what is left of this turn's seconds must not end it later */
     report(r);
@@ -197,6 +204,41 @@ static void end_protocol(runner *r)
     end_killed(r);
 }
 
+/* ---- T2: the state is one process that cannot fork, and a log to make it again from ---- */
+
+enum { LOG_BYTES = 8 << 20 };
+
+static void log_clear(runner *r)
+{
+    for (int i = 0; i < r->log.n; i++) free(r->log.code[i]);
+    free(r->log.code);
+    free(r->log.len);
+    free(r->code);
+    r->log = (turn_log){0};
+    r->code = NULL;
+}
+
+static void log_note(runner *r, const wire_run *run)
+{
+    free(r->code);
+    r->code_len = run->h.len;
+    r->code = malloc(r->code_len + 1);
+    if (!r->code) _exit(1);
+    memcpy(r->code, run + 1, r->code_len);
+}
+
+static void log_keep(runner *r)
+{
+    char **code = realloc(r->log.code, sizeof *code * (size_t)(r->log.n + 1));
+    if (code) r->log.code = code;
+    size_t *len = realloc(r->log.len, sizeof *len * (size_t)(r->log.n + 1));
+    if (len) r->log.len = len;
+    if (!code || !len || (r->log.bytes += r->code_len) > LOG_BYTES) _exit(1);
+    code[r->log.n] = r->code;
+    len[r->log.n++] = r->code_len;
+    r->code = NULL;
+}
+
 /* ---- orders of boxd ---- */
 
 static void start_first(runner *r, wire_run *run)
@@ -205,7 +247,7 @@ static void start_first(runner *r, wire_run *run)
     pid_t pid = fork();
     if (pid == 0) {
         holder_fds f = {r->out, r->img, r->input, {r->side[0][1], r->side[1][1]}};
-        holder_main(r->j, r->l, &f, run);
+        holder_main(r->j, r->l, &f, run, &r->log);
     }
     if (pid < 0) _exit(1);
     setpgid(pid, pid); /* both sides do it: whoever is first */
@@ -229,6 +271,23 @@ static bool anything_said(runner *r)
     return false;
 }
 
+/* T2: the next turn runs in the process that ran the last one. */
+static void start_same(runner *r, wire_run *run)
+{
+    r->cur = r->base;
+    r->base = 0;
+    r->cur_side = r->base_side;
+    r->st = RUNNING;
+    r->cpu_before_ms = clock_of(r->cur);
+    if (anything_said(r)) {
+        end_protocol(r);
+        return;
+    }
+    limit_cpu(r->cur, (rlim_t)(r->l->cpu_s + 1e-3 * r->cpu_before_ms + 0.999));
+    kill(-r->cur, SIGCONT);
+    if (wire_send(r->side[r->cur_side][0], run, sizeof *run, run + 1, run->h.len, NULL, 0)) end_protocol(r);
+}
+
 static void start(runner *r, wire_run *run, size_t n)
 {
     run->h.len = (uint32_t)(n - sizeof *run);
@@ -237,7 +296,8 @@ static void start(runner *r, wire_run *run, size_t n)
     r->cur = 0;
     r->cur_dead = r->base_lost = false;
     r->cur_status = 0;
-    r->cur_cpu_ms = 0;
+    r->cur_cpu_ms = r->cpu_before_ms = 0;
+    if (r->j->tier >= BOX_T2) log_note(r, run);
     reap(r);
     if (r->base_lost) { /* it died while parked */
         report(r);
@@ -245,6 +305,10 @@ static void start(runner *r, wire_run *run, size_t n)
     }
     if (!r->base) {
         start_first(r, run);
+        return;
+    }
+    if (r->j->tier >= BOX_T2) {
+        start_same(r, run);
         return;
     }
     r->cur_side = 1 - r->base_side;
@@ -263,7 +327,7 @@ static void stop_turn(runner *r)
     r->end.killed = 1;
     if (r->st == WAIT_HELLO) { /* the fork did not come: its parent is not healthy either */
         lose_base(r);
-        kill(-1, SIGKILL);
+        if (r->j->tier < BOX_T2) kill(-1, SIGKILL);
     }
     end_killed(r);
 }
@@ -274,6 +338,7 @@ static void judge(runner *r, bool keep)
         if (r->base) kill_group(r->base);
         r->base = r->cur;
         r->base_side = r->cur_side;
+        if (r->j->tier >= BOX_T2) log_keep(r);
     } else if (r->cur) {
         kill_group(r->cur);
     }
@@ -283,7 +348,13 @@ static void judge(runner *r, bool keep)
 
 static void reset(runner *r)
 {
-    kill(-1, SIGKILL); /* everything but this process */
+    if (r->j->tier < BOX_T2) {
+        kill(-1, SIGKILL); /* everything in this pid namespace but this process */
+    } else { /* here -1 would be every process of this user */
+        kill_group(r->base);
+        kill_group(r->cur);
+        log_clear(r);
+    }
     while (waitpid(-1, NULL, 0) > 0 || errno == EINTR) {}
     close_side(r);
     if (r->input >= 0) close(r->input);

@@ -182,15 +182,9 @@ int seccomp_holder_t2(pid_t self)
     program p;
     p.n = 0;
     holder_rules(&p);
-    /* One process: threads yes, children no; signals only to itself. */
-    if_equal(&p, SYS_clone, 4);
-    load(&p, arg_low(0));
-    emit(&p, BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1);
-    ret(&p, ALLOW);
-    ret(&p, err(EPERM));
     allow_values(&p, SYS_kill, 0, (uint32_t[]){(uint32_t)self}, 1, EPERM);
     allow_values(&p, SYS_tgkill, 0, (uint32_t[]){(uint32_t)self}, 1, EPERM);
-    static const int16_t denied[] = {SYS_execve, SYS_tkill, SYS_memfd_create, SYS_socketpair, SYS_linkat,
+    static const int16_t denied[] = {SYS_clone, SYS_execve, SYS_tkill, SYS_memfd_create, SYS_socketpair, SYS_linkat,
 #ifdef SYS_fork
                                      SYS_fork, SYS_vfork, SYS_link,
 #endif
