@@ -3,21 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "sandbox/protocol.h"
-
-extern char **environ;
-
-/* The supervisor of this process. One per process by nature, so it needs no handle. */
-static struct { int sock; pid_t pid; char *exe; int generation; double starts[3]; box_pool *pool; } sup = {.sock = -1};
+#include "sandbox/supervisor.h"
 
 struct box_input { int fd, refs; };
 
@@ -48,113 +41,13 @@ struct box_pool {
     char *buf;
 };
 
-/* ---- names and defaults ---- */
-
-const char *box_verdict_name(box_verdict v)
-{
-    static const char *const name[] = {
-#define BOX_NAME(n) #n,
-        BOX_VERDICTS(BOX_NAME)
-#undef BOX_NAME
-    };
-    return v >= 0 && (size_t)v < sizeof name / sizeof *name ? name[v] : "?";
-}
-
-const char *box_tier_name(box_tier t)
-{
-    static const char *const name[] = {"T0", "T1", "T2", "T3"};
-    return t >= BOX_T0 && t <= BOX_T3 ? name[t] : "?";
-}
-
-void box_limits_default(box_limits *l)
-{
-    *l = (box_limits){.wall_s = 10, .wall_grace_s = 1, .cpu_s = 10, .memory_mib = 1024, .tmp_mib = 64, .output_kib_kept = 32,
-                      .output_kib_max = 8192, .code_kib = 256, .pids = 64, .images_per_turn = 8, .image_max_pixels = 16 << 20,
-                      .image_max_side = 8192};
-}
-
-/* ---- the supervisor process ---- */
-
-static int role(int argc, char **argv)
-{
-    if (argc != 3 || (strcmp(argv[1], "@boxd") && strcmp(argv[1], "@zygote"))) return -1;
-    int fd = atoi(argv[2]);
-    if (fd < 3 || fcntl(fd, F_GETFD) < 0) return 2; /* typed by hand */
-    /* Nothing of the parent's but this socket: launchers leave descriptors open. */
-    if (dup3(fd, 3, 0) < 0 && fd != 3) return 2;
-    close_range(4, ~0u, 0);
-    fcntl(3, F_SETFD, FD_CLOEXEC);
-    return strcmp(argv[1], "@boxd") ? zygote_main(3) : boxd_main(3);
-}
-
-static int start_supervisor(void)
-{
-    int sv[2];
-    if (wire_pair(sv)) return -1;
-    int sock = fcntl(sv[1], F_DUPFD, 64), null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    char fd_arg[16];
-    snprintf(fd_arg, sizeof fd_arg, "%d", sock);
-    char *argv[] = {(char *)"codedance", (char *)"@boxd", fd_arg, NULL};
-    posix_spawn_file_actions_t fa;
-    posix_spawn_file_actions_init(&fa);
-    for (int i = 0; i < 3; i++) posix_spawn_file_actions_adddup2(&fa, null, i);
-    int e = sock < 0 || null < 0 ? errno : posix_spawn(&sup.pid, sup.exe, &fa, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    close(sv[1]);
-    if (sock >= 0) close(sock);
-    if (null >= 0) close(null);
-    if (e || fcntl(sv[0], F_SETFL, O_NONBLOCK)) {
-        close(sv[0]);
-        sup.pid = 0;
-        return -1;
-    }
-    sup.sock = sv[0];
-    sup.generation++;
-    return 0;
-}
-
-int box_boot(int argc, char **argv, const char *exe)
-{
-    int rc = role(argc, argv);
-    if (rc >= 0) return rc;
-    free(sup.exe);
-    sup.exe = strdup(exe ? exe : "/proc/self/exe");
-    if (sup.exe) start_supervisor(); /* if it fails, creating a pool says so: many commands need no boxes */
-    return -1;
-}
-
-static void stop_supervisor(void)
-{
-    if (sup.sock >= 0) close(sup.sock);
-    sup.sock = -1;
-    if (sup.pid <= 0) return;
-    for (int i = 0; i < 400; i++) { /* it ends itself at end of file, after removing what it made */
-        pid_t r = waitpid(sup.pid, NULL, WNOHANG);
-        if (r == sup.pid || (r < 0 && errno == ECHILD)) {
-            sup.pid = 0;
-            return;
-        }
-        usleep(5000);
-    }
-    kill(sup.pid, SIGKILL);
-    waitpid(sup.pid, NULL, 0);
-    sup.pid = 0;
-}
-
-void box_shutdown(void)
-{
-    stop_supervisor();
-    free(sup.exe);
-    sup.exe = NULL;
-}
-
 /* ---- messages out: kept in order, never blocking ---- */
 
 static void supervisor_died(box_pool *p);
 
 static void post(box_pool *p, void *msg, size_t n, const void *body, size_t n_body, int fd)
 {
-    int e = p->out ? -EAGAIN : wire_send(sup.sock, msg, n, body, n_body, &fd, fd >= 0);
+    int e = p->out ? -EAGAIN : wire_send(supervisor.sock, msg, n, body, n_body, &fd, fd >= 0);
     if (e == -EAGAIN) {
         out_msg *m = malloc(sizeof *m + n + n_body);
         CHECK(m);
@@ -185,7 +78,7 @@ static void flush_out(box_pool *p)
 {
     while (p->out) {
         out_msg *m = p->out;
-        int e = wire_send(sup.sock, m->bytes, m->n, NULL, 0, &m->fd, m->fd >= 0);
+        int e = wire_send(supervisor.sock, m->bytes, m->n, NULL, 0, &m->fd, m->fd >= 0);
         if (e == -EAGAIN) return;
         if (e) {
             supervisor_died(p);
@@ -220,13 +113,7 @@ static void finish_empty(box *b, box_verdict v)
 
 static void supervisor_died(box_pool *p)
 {
-    if (sup.sock >= 0) close(sup.sock);
-    sup.sock = -1;
-    if (sup.pid > 0) {
-        kill(sup.pid, SIGKILL);
-        waitpid(sup.pid, NULL, 0);
-    }
-    sup.pid = 0;
+    supervisor_bury();
     drop_out(p);
     for (int i = 0; i < p->n_slot; i++)
         if (p->slot[i] && p->slot[i]->pending) finish_empty(p->slot[i], BOX_INFRA);
@@ -318,9 +205,9 @@ static void on_result(box_pool *p, const wire_result *w, size_t n, int fd)
 /* Takes everything that has arrived. */
 static void drain(box_pool *p)
 {
-    while (sup.sock >= 0) {
+    while (supervisor.sock >= 0) {
         int fds[WIRE_FDS], n_fd = 0;
-        ssize_t n = wire_recv(sup.sock, p->buf, WIRE_MSG_MAX, fds, &n_fd, NULL, MSG_DONTWAIT);
+        ssize_t n = wire_recv(supervisor.sock, p->buf, WIRE_MSG_MAX, fds, &n_fd, NULL, MSG_DONTWAIT);
         if (n == -EAGAIN) return;
         const wire_result *w = (const wire_result *)p->buf;
         if (n < (ssize_t)sizeof w->h) {
@@ -353,15 +240,15 @@ static status check_opts(const box_opts *o)
 /* Sends the pool to the supervisor and waits for what the canaries say. */
 static status configure(box_pool *p, wire_reply *reply)
 {
-    if (sup.sock < 0)
-        return FAIL(ST_ESYS, "the sandbox supervisor is not running (%s)", sup.exe ? "it could not be started" : "box_boot was not called");
+    if (supervisor.sock < 0)
+        return FAIL(ST_ESYS, "the sandbox supervisor is not running (%s)", supervisor.exe ? "it could not be started" : "box_boot was not called");
     p->msg.h = (wire_head){.op = OP_POOL};
-    int e = wire_send(sup.sock, &p->msg, sizeof p->msg, p->strings, p->n_strings, NULL, 0);
+    int e = wire_send(supervisor.sock, &p->msg, sizeof p->msg, p->strings, p->n_strings, NULL, 0);
     double deadline = wire_now() + 180; /* importing large libraries from a cold disk */
     while (!e) {
-        struct pollfd f = {sup.sock, POLLIN, 0};
+        struct pollfd f = {supervisor.sock, POLLIN, 0};
         if (poll(&f, 1, 1000) < 0 && errno != EINTR) e = -errno;
-        ssize_t n = wire_recv(sup.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
+        ssize_t n = wire_recv(supervisor.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
         if (n == -EAGAIN && wire_now() < deadline) continue;
         if (n < (ssize_t)sizeof *reply) return FAIL(ST_ESYS, "the sandbox supervisor %s", n == -EAGAIN ? "does not answer" : "died");
         reply->text[sizeof reply->text - 1] = 0;
@@ -375,7 +262,7 @@ static status configure(box_pool *p, wire_reply *reply)
 static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
 {
     TRY(check_opts(o));
-    if (sup.pool) return FAIL(ST_EINVAL, "sandbox: one pool per process, and this process has one");
+    if (supervisor.pool) return FAIL(ST_EINVAL, "sandbox: one pool per process, and this process has one");
     box_pool *p = calloc(1, sizeof *p);
     CHECK(p);
     p->out_end = &p->out;
@@ -400,7 +287,7 @@ static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
         box_pool_destroy(p);
         return st;
     }
-    sup.pool = p;
+    supervisor.pool = p;
     *out = p;
     return ST_OK;
 }
@@ -415,12 +302,12 @@ void box_pool_destroy(box_pool *p)
 {
     if (!p) return;
     for (int i = 0; i < p->n_slot; i++) CHECK(!p->slot[i]); /* boxes are closed before their pool */
-    if (sup.pool == p) {
-        sup.pool = NULL;
+    if (supervisor.pool == p) {
+        supervisor.pool = NULL;
         wire_head h = {.op = OP_POOL_END};
-        if (sup.sock >= 0) post(p, &h, sizeof h, NULL, 0, -1);
-        for (int i = 0; p->out && sup.sock >= 0 && i < 100; i++) {
-            struct pollfd f = {sup.sock, POLLOUT, 0};
+        if (supervisor.sock >= 0) post(p, &h, sizeof h, NULL, 0, -1);
+        for (int i = 0; p->out && supervisor.sock >= 0 && i < 100; i++) {
+            struct pollfd f = {supervisor.sock, POLLOUT, 0};
             poll(&f, 1, 100);
             flush_out(p);
         }
@@ -439,12 +326,12 @@ static bool revive(box_pool *p)
 {
     static wire_reply reply;
     double now = wire_now();
-    if (sup.sock >= 0) return true;
-    if (!sup.exe || (sup.starts[0] > 0 && now - sup.starts[0] < 60)) return false;
-    memmove(sup.starts, sup.starts + 1, sizeof sup.starts - sizeof *sup.starts);
-    sup.starts[2] = now;
-    if (start_supervisor() || configure(p, &reply) != ST_OK) {
-        stop_supervisor();
+    if (supervisor.sock >= 0) return true;
+    if (!supervisor.exe || (supervisor.starts[0] > 0 && now - supervisor.starts[0] < 60)) return false;
+    memmove(supervisor.starts, supervisor.starts + 1, sizeof supervisor.starts - sizeof *supervisor.starts);
+    supervisor.starts[2] = now;
+    if (supervisor_start() || configure(p, &reply) != ST_OK) {
+        supervisor_stop();
         return false;
     }
     return true;
@@ -559,13 +446,13 @@ status box_submit(box *b, const char *code, size_t len)
         finish_empty(b, BOX_INFRA);
         return ST_OK;
     }
-    if (b->generation != sup.generation) {
+    if (b->generation != supervisor.generation) {
         if (b->has_state) {
             finish_empty(b, BOX_DEAD);
             return ST_OK;
         }
         wire_run open = {.h = {.op = OP_OPEN, .id = b->id}, .seed = b->seed, .has_input = b->in != NULL};
-        b->generation = sup.generation;
+        b->generation = supervisor.generation;
         post(p, &open, sizeof open, NULL, 0, b->in ? b->in->fd : -1);
     }
     b->ticket = ++p->ticket;
@@ -582,7 +469,7 @@ int box_poll(box_pool *p, box **done, int max, int timeout_ms)
         drain(p);
         double left = deadline - wire_now();
         if (p->done || p->n_pending == 0 || left <= 0) break;
-        struct pollfd f = {sup.sock, (short)(p->out ? POLLIN | POLLOUT : POLLIN), 0};
+        struct pollfd f = {supervisor.sock, (short)(p->out ? POLLIN | POLLOUT : POLLIN), 0};
         poll(&f, 1, (int)(1e3 * left) + 1);
     }
     int n = 0;
@@ -624,7 +511,7 @@ void box_close(box *b)
     while (*p->done_end) p->done_end = &(*p->done_end)->next_done;
     box_result_free(&b->result);
     wire_head h = {.op = OP_CLOSE, .id = b->id};
-    if (b->generation == sup.generation && sup.sock >= 0) post(p, &h, sizeof h, NULL, 0, -1);
+    if (b->generation == supervisor.generation && supervisor.sock >= 0) post(p, &h, sizeof h, NULL, 0, -1);
     box_input_release(b->in);
     free(b);
 }

@@ -111,8 +111,8 @@ static char *take_output(boxd *b, boxrec *x, int32_t *len, int32_t *truncated)
     size_t m = strlen(mark), at = beyond > (int64_t)size ? x->tail_at : 0;
     char *s = malloc(x->n_head + m + n_tail + WIRE_MESSAGE_MAX + 2);
     if (!s) _exit(1);
-    memcpy(s, x->head, x->n_head);
-    memcpy(s + x->n_head, mark, m);
+    memcpy(s, x->head, x->n_head); /* bytes, not strings */
+    for (size_t i = 0; i < m; i++) s[x->n_head + i] = mark[i];
     for (size_t i = 0; i < n_tail; i++) s[x->n_head + m + i] = x->head[head_size(b) + (at + i) % size];
     *len = (int32_t)(x->n_head + m + n_tail);
     return s;
@@ -202,7 +202,7 @@ void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
     }
     int32_t truncated;
     x->result_body = take_output(b, x, &r->text_len, &truncated);
-    if (r->message_len) memcpy(x->result_body + r->text_len, c->message, (size_t)r->message_len);
+    if (c && r->message_len) memcpy(x->result_body + r->text_len, c->message, (size_t)r->message_len);
     r->truncated = truncated;
     if (c && keep) {
         r->n_image = c->n_image;
@@ -245,7 +245,7 @@ static void reply_pool(boxd *b, status st)
 
 static void pool_end(boxd *b)
 {
-    for (int i = 0; i < b->n_box; i++)
+    for (int i = 0; b->boxes && i < b->n_box; i++)
         if (b->boxes[i]) boxd_box_free(b, b->boxes[i]);
     free(b->boxes);
     b->boxes = NULL;

@@ -120,7 +120,7 @@ static bool remove_tree(const char *dir)
     if (d) {
         for (struct dirent *e; (e = readdir(d));) {
             char sub[512];
-            if (strncmp(e->d_name, "slot", 4)) continue;
+            if (strncmp(e->d_name, "slot", 4) != 0) continue;
             snprintf(sub, sizeof sub, "%s/%s", dir, e->d_name);
             rmdir(sub);
         }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,6 +68,18 @@ static pid_t fork_sibling(void)
     }
 }
 
+/* poll, not a blocking receive: that waits exclusively, and a wake-up given to a process that is being killed, such as the
+ * last user of this channel, would be lost to the next. */
+static ssize_t hear(int fd, void *buf, size_t cap)
+{
+    for (;;) {
+        struct pollfd p = {fd, POLLIN, 0};
+        if (poll(&p, 1, -1) < 0 && errno != EINTR) return -errno;
+        ssize_t n = wire_recv(fd, buf, cap, NULL, NULL, NULL, MSG_DONTWAIT);
+        if (n != -EAGAIN) return n;
+    }
+}
+
 _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run, const turn_log *again)
 {
     interp_after_fork_child();
@@ -85,7 +98,7 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
     int side = 0;
     turn(run, run->h.len, side, again, has_input);
     for (;;) { /* parked until the next turn */
-        ssize_t n = wire_recv(FD_CHANNEL + side, run, WIRE_MSG_MAX, NULL, NULL, NULL, 0);
+        ssize_t n = hear(FD_CHANNEL + side, run, WIRE_MSG_MAX);
         if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(n == 0 ? 0 : 74);
         if (j->tier >= BOX_T2) {
             turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
@@ -102,7 +115,7 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         side ^= 1; /* the parked process still listens on the other channel */
         wire_head hello = {.op = OP_HELLO, .nonce = run->h.nonce}, go;
         if (wire_send(FD_CHANNEL + side, &hello, sizeof hello, NULL, 0, NULL, 0)) _exit(76);
-        if (wire_recv(FD_CHANNEL + side, &go, sizeof go, NULL, NULL, NULL, 0) != (ssize_t)sizeof go) _exit(77);
+        if (hear(FD_CHANNEL + side, &go, sizeof go) != (ssize_t)sizeof go) _exit(77);
         turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
     }
 }

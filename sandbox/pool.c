@@ -342,8 +342,8 @@ void pool_on_zygote(boxd *b)
         status st = FAIL((status)m.r.code, "%s", m.r.text);
         if (!b->creating) {
             zygote_lost(b);
-        } else if (st != ST_EUNAVAIL || b->tier >= BOX_T2 || b->pool.min_tier < BOX_T2) {
-            if (st == ST_EUNAVAIL && b->tier < BOX_T2 && jail_landlock_abi() > 0)
+        } else if (m.r.tier != BOX_T3 || b->tier >= BOX_T2 || b->pool.min_tier < BOX_T2) {
+            if (m.r.tier == BOX_T3 && b->tier < BOX_T2 && jail_landlock_abi() > 0)
                 fail_within(st, "sandbox tier T1 is not to be had here (T2 could be: sandbox.min_tier: landlock)");
             boxd_pool_done(b, st);
         } else { /* no namespaces, and the user accepts that */

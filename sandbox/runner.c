@@ -25,6 +25,7 @@ typedef struct runner {
     int ctl, out, img, input, sig;
     int side[2][2];     /* two channels used in turn; [i][0] is ours, [i][1] the holders' */
     pid_t base, cur;    /* holder of the last good state (0: none yet); holder of the turn under way */
+    pid_t dying;        /* killed, not seen dead yet: it may still sit on a channel that is used again */
     int base_side, cur_side;
     state st;
     uint64_t nonce;
@@ -52,6 +53,7 @@ static void note_death(runner *r, pid_t pid, int how, const struct rusage *u)
         r->cur_cpu_ms = rusage_ms(u);
         r->cur_rss_kib = u->ru_maxrss;
     }
+    if (pid == r->dying) r->dying = 0;
     if (pid == r->base) {
         r->base = 0;
         r->base_lost = true;
@@ -76,6 +78,11 @@ static void wait_cur(runner *r)
         else if (errno != EINTR)
             r->cur_dead = true;
     }
+}
+
+static void wait_dying(runner *r)
+{
+    while (r->dying && (waitpid(r->dying, NULL, 0) == r->dying || errno != EINTR)) r->dying = 0;
 }
 
 static void close_side(runner *r)
@@ -122,7 +129,7 @@ static void report(runner *r)
 /* Is the limit on processes the reason? A fork that shares everything tells, at the cost of a system call. */
 static bool at_pid_cap(void)
 {
-    pid_t pid = vfork();
+    pid_t pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): the child only exits
     if (pid == 0) _exit(0);
     if (pid < 0) return errno == EAGAIN;
     waitpid(pid, NULL, 0);
@@ -193,7 +200,7 @@ static void end_claimed(runner *r, const wire_claim *c)
 /* Whatever was said out of turn is forgotten once its sender is dead: the last good state is not to blame. */
 static void end_protocol(runner *r)
 {
-    char c;
+    char c = 0;
     r->end.protocol = 1;
     if (r->cur) {
         kill_group(r->cur);
@@ -265,7 +272,7 @@ static void lose_base(runner *r)
 
 static bool anything_said(runner *r)
 {
-    char c;
+    char c = 0;
     for (int i = 0; i < 2; i++)
         if (wire_recv(r->side[i][0], &c, 1, NULL, NULL, NULL, MSG_DONTWAIT) != -EAGAIN) return true;
     return false;
@@ -298,6 +305,7 @@ static void start(runner *r, wire_run *run, size_t n)
     r->cur_status = 0;
     r->cur_cpu_ms = r->cpu_before_ms = 0;
     if (r->j->tier >= BOX_T2) log_note(r, run);
+    wait_dying(r);
     reap(r);
     if (r->base_lost) { /* it died while parked */
         report(r);
@@ -335,11 +343,13 @@ static void stop_turn(runner *r)
 static void judge(runner *r, bool keep)
 {
     if (keep && r->cur) {
+        r->dying = r->base;
         if (r->base) kill_group(r->base);
         r->base = r->cur;
         r->base_side = r->cur_side;
         if (r->j->tier >= BOX_T2) log_keep(r);
     } else if (r->cur) {
+        r->dying = r->cur;
         kill_group(r->cur);
     }
     r->cur = 0;
@@ -359,7 +369,7 @@ static void reset(runner *r)
     close_side(r);
     if (r->input >= 0) close(r->input);
     r->input = -1;
-    r->base = r->cur = 0;
+    r->base = r->cur = r->dying = 0;
     r->st = IDLE;
     if (jail_box_renew(r->j, r->l) != ST_OK) _exit(1);
     wire_head ready = {.op = OP_READY};
@@ -453,12 +463,11 @@ static void on_child(runner *r)
     while (read(r->sig, &si, sizeof si) > 0) {}
     reap(r);
     if (r->st == WAIT_FIRST && r->cur_dead) on_claim(r); /* its greeting may still be unread */
-    if (r->st == RUNNING && r->cur_dead)
+    bool died = r->st == RUNNING && r->cur_dead, never_forked = r->st == WAIT_HELLO && !r->base;
+    if (died || never_forked)
         end_killed(r);
     else if (r->st == WAIT_FIRST && r->cur_dead)
         end_infra(r);
-    else if (r->st == WAIT_HELLO && !r->base) /* died instead of forking */
-        end_killed(r);
 }
 
 static _Noreturn void give_up(int ctl)

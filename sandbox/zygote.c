@@ -16,9 +16,9 @@
 /* Started once with the libraries imported; every box is a fork of it. Holds nothing secret: it was exec'ed with a cleared
  * environment, knows the limits and the preset, and hears only its supervisor. */
 
-static int reply(int sock, const jail *j, status st)
+static int reply(int sock, box_tier tier, status st)
 {
-    wire_reply r = {.h = {.op = st == ST_OK ? OP_INIT_OK : OP_INIT_FAIL}, .code = st, .tier = (int)j->tier};
+    wire_reply r = {.h = {.op = st == ST_OK ? OP_INIT_OK : OP_INIT_FAIL}, .code = st, .tier = (int)tier};
     if (st != ST_OK) snprintf(r.text, sizeof r.text, "%s", fail_message());
     return wire_send(sock, &r, sizeof r, NULL, 0, NULL, 0);
 }
@@ -63,16 +63,17 @@ int zygote_main(int sock)
     signal(SIGCHLD, SIG_IGN); /* boxes are watched through pidfds; nobody waits here */
     jail j = {.tier = (box_tier)msg.pool.tier};
     status st = jail_zygote_enter(&j, sock);
+    box_tier reached = st == ST_OK ? j.tier : BOX_T3; /* T3: it is the machine that refuses, not what came after */
     const char *modules = (const char *)(&msg.pool + 1), *preset = modules;
     while (*preset) preset += strlen(preset) + 1;
     if (st == ST_OK) st = interp_start(modules, preset + 1, &msg.pool.limits);
     if (st == ST_OK && count_threads(&j) != 1)
         st = FAIL(ST_EUNAVAIL, "sandbox.imports: one of the modules starts threads (%d run), which a fork would lose", count_threads(&j));
     if (st == ST_OK) st = jail_zygote_seal(&j);
-    if (reply(sock, &j, st) || st != ST_OK) return 1;
+    if (reply(sock, reached, st) || st != ST_OK) return 1;
     interp_before_fork(); /* once: neither this process nor the runners execute Python again; first holders undo it */
     for (;;) {
-        wire_head h;
+        wire_head h = {0};
         int fds[WIRE_FDS], n_fd = 0;
         ssize_t got = wire_recv(sock, &h, sizeof h, fds, &n_fd, NULL, 0);
         if (got <= 0) return 0; /* the supervisor is gone; with this process go all boxes */

@@ -1,0 +1,125 @@
+#include "sandbox/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+struct supervisor supervisor = {.sock = -1};
+
+/* ---- names and defaults ---- */
+
+const char *box_verdict_name(box_verdict v)
+{
+    static const char *const name[] = {
+#define BOX_NAME(n) #n,
+        BOX_VERDICTS(BOX_NAME)
+#undef BOX_NAME
+    };
+    return v >= 0 && (size_t)v < sizeof name / sizeof *name ? name[v] : "?";
+}
+
+const char *box_tier_name(box_tier t)
+{
+    static const char *const name[] = {"T0", "T1", "T2", "T3"};
+    return t >= BOX_T0 && t <= BOX_T3 ? name[t] : "?";
+}
+
+void box_limits_default(box_limits *l)
+{
+    *l = (box_limits){.wall_s = 10, .wall_grace_s = 1, .cpu_s = 10, .memory_mib = 1024, .tmp_mib = 64, .output_kib_kept = 32,
+                      .output_kib_max = 8192, .code_kib = 256, .pids = 64, .images_per_turn = 8, .image_max_pixels = 16 << 20,
+                      .image_max_side = 8192};
+}
+
+/* ---- the supervisor process ---- */
+
+static int role(int argc, char **argv)
+{
+    if (argc != 3 || (strcmp(argv[1], "@boxd") != 0 && strcmp(argv[1], "@zygote") != 0)) return -1;
+    int fd = atoi(argv[2]);
+    if (fd < 3 || fcntl(fd, F_GETFD) < 0) return 2; /* typed by hand */
+    /* Nothing of the parent's but this socket: launchers leave descriptors open. */
+    if (dup3(fd, 3, 0) < 0 && fd != 3) return 2;
+    close_range(4, ~0u, 0);
+    fcntl(3, F_SETFD, FD_CLOEXEC);
+    return strcmp(argv[1], "@boxd") == 0 ? boxd_main(3) : zygote_main(3);
+}
+
+int supervisor_start(void)
+{
+    int sv[2];
+    if (wire_pair(sv)) return -1;
+    int sock = fcntl(sv[1], F_DUPFD, 64), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    char fd_arg[16];
+    snprintf(fd_arg, sizeof fd_arg, "%d", sock);
+    char *argv[] = {(char *)"codedance", (char *)"@boxd", fd_arg, NULL};
+    posix_spawn_file_actions_t fa;
+    posix_spawn_file_actions_init(&fa);
+    for (int i = 0; i < 3; i++) posix_spawn_file_actions_adddup2(&fa, null, i);
+    int e = sock < 0 || null < 0 ? errno : posix_spawn(&supervisor.pid, supervisor.exe, &fa, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    close(sv[1]);
+    if (sock >= 0) close(sock);
+    if (null >= 0) close(null);
+    if (e || fcntl(sv[0], F_SETFL, O_NONBLOCK)) {
+        close(sv[0]);
+        supervisor.pid = 0;
+        return -1;
+    }
+    supervisor.sock = sv[0];
+    supervisor.generation++;
+    return 0;
+}
+
+int box_boot(int argc, char **argv, const char *exe)
+{
+    int rc = role(argc, argv);
+    if (rc >= 0) return rc;
+    free(supervisor.exe);
+    supervisor.exe = strdup(exe ? exe : "/proc/self/exe");
+    if (supervisor.exe) supervisor_start(); /* if it fails, creating a pool says so: many commands need no boxes */
+    return -1;
+}
+
+void supervisor_stop(void)
+{
+    if (supervisor.sock >= 0) close(supervisor.sock);
+    supervisor.sock = -1;
+    if (supervisor.pid <= 0) return;
+    for (int i = 0; i < 400; i++) { /* it ends itself at end of file, after removing what it made */
+        pid_t r = waitpid(supervisor.pid, NULL, WNOHANG);
+        if (r == supervisor.pid || (r < 0 && errno == ECHILD)) {
+            supervisor.pid = 0;
+            return;
+        }
+        usleep(5000);
+    }
+    kill(supervisor.pid, SIGKILL);
+    waitpid(supervisor.pid, NULL, 0);
+    supervisor.pid = 0;
+}
+
+void supervisor_bury(void)
+{
+    if (supervisor.sock >= 0) close(supervisor.sock);
+    supervisor.sock = -1;
+    if (supervisor.pid > 0) {
+        kill(supervisor.pid, SIGKILL);
+        waitpid(supervisor.pid, NULL, 0);
+    }
+    supervisor.pid = 0;
+}
+
+void box_shutdown(void)
+{
+    supervisor_stop();
+    free(supervisor.exe);
+    supervisor.exe = NULL;
+}
