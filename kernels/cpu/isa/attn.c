@@ -118,13 +118,14 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
         }                                                                                                              \
     }
 
-#define TILE(NR, NB)                                                                                                   \
+#define TILE(NR, NB, MID) /* whole blocks NB, then MID at a time; then those the mask cuts */                           \
     static void tile_##NR(const attn_args *a, int item)                                                                \
     {                                                                                                                  \
         tile t;                                                                                                        \
         tile_load(&t, a, item, NR);                                                                                    \
         int b = 0, full = t.visible[0] / ATTN_BLOCK, blocks = (t.visible[NR - 1] + ATTN_BLOCK - 1) / ATTN_BLOCK;       \
         for (; b + NB <= full; b += NB) step_##NR##_##NB##_1(&t, a, b);                                                \
+        for (; b + MID <= full; b += MID) step_##NR##_##MID##_1(&t, a, b);                                             \
         for (; b < full; b++) step_##NR##_1_1(&t, a, b);                                                               \
         for (; b < blocks; b++) step_##NR##_1_0(&t, a, b);                                                             \
         tile_store(&t, a, item, NR);                                                                                   \
@@ -142,19 +143,21 @@ ALL(2)
 ALL(4)
 #ifdef ISA_avx512
 ALL(8)
+STEP(1, 2, 1)
 STEP(1, 4, 1)
+STEP(2, 2, 1)
 STEP(2, 4, 1)
 STEP(4, 2, 1)
-TILE(1, 4)
-TILE(2, 4)
-TILE(4, 2)
-TILE(8, 1)
+TILE(1, 4, 2)
+TILE(2, 4, 2)
+TILE(4, 2, 1)
+TILE(8, 1, 1)
 #else /* half the registers or fewer */
 STEP(1, 2, 1)
 STEP(2, 2, 1)
-TILE(1, 2)
-TILE(2, 2)
-TILE(4, 1)
+TILE(1, 2, 1)
+TILE(2, 2, 1)
+TILE(4, 1, 1)
 #endif
 
 void SYM(attn)(const attn_args *a)
