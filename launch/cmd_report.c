@@ -104,10 +104,11 @@ status cmd_report(int argc, char **argv)
         report_page_data(r, wall, &data);
         st = write_page(out, &data);
     }
-    if (st == ST_OK && summary != NULL) {
+    if (st == ST_OK) {
         report_summary(r, wall, &numbers);
-        st = write_summary(summary, &numbers);
+        st = report_table(&numbers, stdout);
     }
+    if (st == ST_OK && summary != NULL) st = write_summary(summary, &numbers);
     if (st == ST_OK) printf("%s (%.1f MB)\n", out, (double)data.len / 1e6);
     json_end(&data);
     json_end(&numbers);

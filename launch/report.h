@@ -3,6 +3,8 @@
 #ifndef LAUNCH_REPORT_H
 #define LAUNCH_REPORT_H
 
+#include <stdio.h>
+
 #include "core/json.h"
 
 typedef struct report report;
@@ -20,5 +22,7 @@ status report_add_leak(report *r, const char *path);
 /* wall_s: NaN when not given. */
 void report_page_data(report *r, double wall_s, json_out *o);
 void report_summary(const report *r, double wall_s, json_out *o);
+/* The summary's plain rows as a table for people: a line per arm and stage, means over seeds. */
+status report_table(const json_out *summary, FILE *f);
 
 #endif
