@@ -10,7 +10,8 @@ typedef struct cell { double acc, tool; int seeds; } cell;
 typedef struct line {
     const char *arm, *stage;
     cell at[MAX_COLUMNS];
-    double fail, calls;
+    double fail, calls; /* of the largest evaluation: extra ones may ask about one category only */
+    int64_t all_n;
     int all_seeds;
 } line;
 
@@ -40,6 +41,17 @@ static double number(const json *row, const char *key)
 {
     double v = json_num(json_get(row, key));
     return isnan(v) ? 0 : v;
+}
+
+static void add_all(line *l, const json *row)
+{
+    int64_t n = json_int(json_get(row, "n"));
+    if (n < l->all_n) return;
+    if (n > l->all_n) l->fail = l->calls = 0, l->all_seeds = 0;
+    l->all_n = n;
+    l->fail += number(row, "code_fail_rate");
+    l->calls += number(row, "mean_calls");
+    l->all_seeds++;
 }
 
 /* Plain measurements only: not forced, not exchanged, at the categories' own sizes. */
@@ -84,9 +96,7 @@ status report_table(const json_out *summary, FILE *f)
         line *l = plain(row) ? line_of(lines, &n, row) : NULL;
         if (l == NULL) continue;
         if (strcmp(text(row, "category"), "all") == 0) {
-            l->fail += number(row, "code_fail_rate");
-            l->calls += number(row, "mean_calls");
-            l->all_seeds++;
+            add_all(l, row);
             continue;
         }
         int c = column_of(columns, &n_column, text(row, "category"));
