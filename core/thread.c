@@ -10,8 +10,12 @@
 #include "core/clock.h"
 
 /* Work is announced by a generation counter; workers take chunks of indices from one atomic cursor. A worker spins for
- * SPIN_SECONDS after its last job (the next op usually follows at once), then sleeps on a condition variable. */
+ * SPIN_SECONDS after its last job (the next op usually follows at once), then sleeps on a condition variable.
+ *
+ * A worker joins a loop through the gate, which its caller closes when no chunk is left: the caller waits for those who
+ * joined, never for one that slept or lost its core meanwhile and would only find that nothing is left to do. */
 #define SPIN_SECONDS 20e-6
+#define OPEN 0x80000000u
 
 struct thread_pool {
     int n;
@@ -20,7 +24,7 @@ struct thread_pool {
     pthread_cond_t wake;
     int sleeping; /* under lock */
     atomic_uint generation;
-    atomic_int running; /* workers that have not finished this generation */
+    atomic_uint gate; /* OPEN, and how many workers are inside */
     atomic_int cursor;
     atomic_bool stop;
     int total, chunk;
@@ -38,6 +42,15 @@ static void take_chunks(thread_pool *p, int id)
         int end = begin + p->chunk;
         p->fn(p->ctx, begin, end < p->total ? end : p->total, id);
     }
+}
+
+static bool join(thread_pool *p)
+{
+    unsigned gate = atomic_load_explicit(&p->gate, memory_order_relaxed);
+    while (gate & OPEN)
+        if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire, memory_order_relaxed))
+            return true;
+    return false;
 }
 
 static void relax(void)
@@ -66,10 +79,11 @@ static void *worker(void *arg)
                 break;
             }
         }
-        seen++; /* one generation at a time: thread_pool_for waits for all workers before the next */
+        seen = atomic_load_explicit(&p->generation, memory_order_acquire);
         if (atomic_load(&p->stop)) return NULL;
+        if (!join(p)) continue;
         take_chunks(p, a.id);
-        atomic_fetch_sub_explicit(&p->running, 1, memory_order_release);
+        atomic_fetch_sub_explicit(&p->gate, 1, memory_order_release);
     }
 }
 
@@ -121,11 +135,12 @@ void thread_pool_for(thread_pool *p, int n, int grain, thread_fn *fn, void *ctx)
     p->chunk = chunk > grain ? chunk : grain;
     p->fn = fn;
     p->ctx = ctx;
-    atomic_store(&p->cursor, 0);
-    atomic_store(&p->running, p->n - 1);
+    atomic_store_explicit(&p->cursor, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->gate, OPEN, memory_order_release);
     announce(p);
     take_chunks(p, 0);
-    for (int i = 0; atomic_load_explicit(&p->running, memory_order_acquire) > 0; i++) {
+    atomic_fetch_and_explicit(&p->gate, ~OPEN, memory_order_relaxed);
+    for (int i = 0; atomic_load_explicit(&p->gate, memory_order_acquire) != 0; i++) {
         if (i < 4096) relax();
         else sched_yield(); /* a worker lost its core: don't hold ours */
     }
