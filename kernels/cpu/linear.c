@@ -24,13 +24,23 @@ static void product_tasks(void *ctx, int begin, int end, int thread)
     }
 }
 
+/* Blocks of up to ROW_STEP x COL_STEP keep the left operand in L1 and the right one in L2; blocks of equal size, and for
+ * few of them a multiple of the threads, keep everyone busy to the end. */
+enum { ROW_STEP = 48, COL_STEP = 128, COL_MIN = 2 * LANES };
+
+static int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
 static void run(cpu *c, const gemm_args *g)
 {
+    if (g->rows == 0 || g->cols == 0) return;
+    int row_tasks = ceil_div(g->rows, ROW_STEP), col_tasks = ceil_div(g->cols, COL_STEP);
+    if (row_tasks < 4 * c->n_thread && row_tasks % c->n_thread)
+        col_tasks = ceil_div(col_tasks, c->n_thread) * c->n_thread;
+    product p = {.k = c->k, .whole = *g, .row_step = ceil_div(g->rows, row_tasks)};
+    p.col_step = ceil_div(ceil_div(g->cols, col_tasks), COL_MIN) * COL_MIN;
+    p.col_tasks = ceil_div(g->cols, p.col_step);
     double work = 2.0 * g->rows * g->cols * g->depth;
-    product p = {.k = c->k, .whole = *g, .row_step = 48, .col_step = 128};
-    p.col_tasks = (g->cols + p.col_step - 1) / p.col_step;
-    int row_tasks = (g->rows + p.row_step - 1) / p.row_step;
-    cpu_for(c, (int64_t)row_tasks * p.col_tasks, work, product_tasks, &p);
+    cpu_for(c, (int64_t)ceil_div(g->rows, p.row_step) * p.col_tasks, work, product_tasks, &p);
 }
 
 void cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *panels,
