@@ -174,7 +174,7 @@ status backend_open_cpu(backend **out, int threads, const char *isa)
 {
     if (strcmp(isa, "auto") == 0) isa = cpu_isa_best();
     const kern *all[] = {&kern_avx512, &kern_avx2, &kern_generic}, *k = NULL;
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (int i = 0; i < 3; i++)
         if (strcmp(all[i]->name, isa) == 0) k = all[i];
     if (!k) return FAIL(ST_EINVAL, "device.isa: '%s' is not one of auto, avx512, avx2, generic", isa);
     if (!cpu_isa_has(isa)) return FAIL(ST_EUNAVAIL, "device.isa: this CPU has no %s; its best is %s", isa, cpu_isa_best());
