@@ -15,8 +15,8 @@
 #endif
 #endif
 
-static const int shapes[][2] = {{128, 128}, {256, 128}, {640, 128}, {128, 320}, {96, 1176}, {384, 384},
-                                {128, 384}, {341, 128}, {288, 96}}; /* outputs, inputs */
+static const int shapes[][2] = {{128, 128}, {256, 128}, {640, 128}, {128, 320}, {96, 1176},
+                                {384, 384}, {128, 384}, {341, 128}, {288, 96}}; /* outputs, inputs */
 static const int batch[] = {1, 4, 8, 16, 64, 256, 2048};
 enum { SHAPES = sizeof shapes / sizeof *shapes, BATCHES = sizeof batch / sizeof *batch };
 
@@ -33,16 +33,20 @@ enum { FWD, DX, DW, PEER };
 #ifdef HAVE_DNNL
 /* Everything by dlsym, so that the benchmark runs without the library. */
 #define DNNL(X)                                                                                                        \
-    X(dnnl_engine_create) X(dnnl_stream_create) X(dnnl_memory_desc_init_by_strides) X(dnnl_matmul_desc_init)           \
-    X(dnnl_memory_desc_init_by_tag) X(dnnl_primitive_desc_create) X(dnnl_primitive_desc_query_md) X(dnnl_memory_create) \
-    X(dnnl_primitive_create) X(dnnl_primitive_execute) X(dnnl_stream_wait) X(dnnl_reorder_primitive_desc_create)       \
-    X(dnnl_memory_destroy) X(dnnl_primitive_destroy)
+    X(dnnl_engine_create)                                                                                              \
+    X(dnnl_stream_create) X(dnnl_memory_desc_init_by_strides) X(dnnl_matmul_desc_init) X(dnnl_memory_desc_init_by_tag) \
+        X(dnnl_primitive_desc_create) X(dnnl_primitive_desc_query_md) X(dnnl_memory_create) X(dnnl_primitive_create)   \
+            X(dnnl_primitive_execute) X(dnnl_stream_wait) X(dnnl_reorder_primitive_desc_create) X(dnnl_memory_destroy) \
+                X(dnnl_primitive_destroy)
 #define DECLARE(f) static __typeof__(&f) p_##f;
 DNNL(DECLARE)
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
 
-typedef struct peer { dnnl_primitive_t matmul; dnnl_memory_t src, weights, dst; } peer;
+typedef struct peer {
+    dnnl_primitive_t matmul;
+    dnnl_memory_t src, weights, dst;
+} peer;
 
 static bool peer_open(int threads)
 {
@@ -51,8 +55,8 @@ static bool peer_open(int threads)
     setenv("OMP_NUM_THREADS", count, 1); /* read when the library loads */
     void *lib = dlopen("libdnnl.so.2", RTLD_NOW);
     if (!lib) return false;
-#define FIND(f)                                                                                                        \
-    *(void **)&p_##f = dlsym(lib, #f);                                                                                 \
+#define FIND(f)                        \
+    *(void **)&p_##f = dlsym(lib, #f); \
     if (!p_##f) return false;
     DNNL(FIND)
     return p_dnnl_engine_create(&engine, dnnl_cpu, 0) == 0 &&
@@ -96,7 +100,9 @@ static void peer_run(const peer *p)
     p_dnnl_stream_wait(stream);
 }
 #else
-typedef struct peer { int none; } peer;
+typedef struct peer {
+    int none;
+} peer;
 static bool peer_open(int threads) { return threads < 0; }
 static bool peer_make(peer *p, const work *k) { return p->none && k->kind; }
 static void peer_run(const peer *p) { (void)p; }
@@ -145,20 +151,27 @@ int main(int argc, char **argv)
     }
     double peak = b->peak_gflops(b);
     printf("%s; FMA peak %.0f GFLOP/s%s\n\n", b->describe, peak, have_peer ? "" : "; no oneDNN 2 here");
-    printf("| outputs x inputs | rows | fwd | dx | dw | oneDNN fwd, packed | fwd/peak | dx/peak | dw/peak | fwd/oneDNN |\n");
+    printf("| outputs x inputs | rows | fwd | dx | dw | oneDNN fwd, packed | fwd/peak | dx/peak | dw/peak | fwd/oneDNN "
+           "|\n");
     printf("|---|---|---|---|---|---|---|---|---|---|\n");
     for (int s = 0; s < SHAPES; s++)
         for (int m = 0; m < BATCHES; m++) {
             int64_t rows = batch[m], out = shapes[s][0], in = shapes[s][1];
-            work k = {random_matrix(rows, in), random_matrix(out, in), random_matrix(rows, out), random_matrix(rows, in),
-                      random_matrix(out, in), FWD, NULL};
+            work k = {random_matrix(rows, in),
+                      random_matrix(out, in),
+                      random_matrix(rows, out),
+                      random_matrix(rows, in),
+                      random_matrix(out, in),
+                      FWD,
+                      NULL};
             peer p;
             double r[4] = {0};
             for (k.kind = FWD; k.kind <= DW; k.kind++) r[k.kind] = rate(&k);
             k.primitive = &p;
             if (have_peer && peer_make(&p, &k)) r[PEER] = rate(&k);
-            printf("| %d x %d | %d | %.0f | %.0f | %.0f | %.0f | %.2f | %.2f | %.2f | %.2f |\n", (int)out, (int)in, (int)rows,
-                   r[0], r[1], r[2], r[3], r[0] / peak, r[1] / peak, r[2] / peak, r[3] > 0 ? r[0] / r[3] : 0.0);
+            printf("| %d x %d | %d | %.0f | %.0f | %.0f | %.0f | %.2f | %.2f | %.2f | %.2f |\n", (int)out, (int)in,
+                   (int)rows, r[0], r[1], r[2], r[3], r[0] / peak, r[1] / peak, r[2] / peak,
+                   r[3] > 0 ? r[0] / r[3] : 0.0);
             tensor *all[] = {&k.x, &k.w, &k.y, &k.dx, &k.dw};
             b->params_changed(b);
             for (int i = 0; i < 5; i++) free(all[i]->data);

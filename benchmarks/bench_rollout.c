@@ -1,5 +1,5 @@
-/* Generation with the demo's model: the engine (8 prompts x 8 samples, 80 tokens each, one picture per prompt) beside the
- * bare ops of the same decoding steps, which is what the engine can't beat.   bench_rollout [threads] [isa] */
+/* Generation with the demo's model: the engine (8 prompts x 8 samples, 80 tokens each, one picture per prompt) beside
+ * the bare ops of the same decoding steps, which is what the engine can't beat.   bench_rollout [threads] [isa] */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +22,10 @@ static void die(status st)
 static tokenizer *make_tokenizer(void)
 {
     static const added_token added[] = {
-        {"<|endoftext|>", true}, {"<|im_start|>", true}, {"<|im_end|>", true}, {"<|vision_start|>", true}, {"<|vision_end|>", true},
-        {"<|image_pad|>", true}, {"<|video_pad|>", true}, {"<think>", false}, {"</think>", false}, {"<code>", false},
-        {"</code>", false}, {"<answer>", false}, {"</answer>", false}, {"<tool_response>", false}, {"</tool_response>", false}};
+        {"<|endoftext|>", true},  {"<|im_start|>", true},     {"<|im_end|>", true},       {"<|vision_start|>", true},
+        {"<|vision_end|>", true}, {"<|image_pad|>", true},    {"<|video_pad|>", true},    {"<think>", false},
+        {"</think>", false},      {"<code>", false},          {"</code>", false},         {"<answer>", false},
+        {"</answer>", false},     {"<tool_response>", false}, {"</tool_response>", false}};
     static const char *const texts[] = {"user\nassistant\nWhat digit is on the card?"};
     char path[] = "/tmp/bench_rollout.XXXXXX";
     int fd = mkstemp(path);
@@ -49,7 +50,8 @@ static double bare(model *m, const chat *c, int from)
     attn_shape shape = {.n_head = mc->n_head, .n_kv = mc->n_kv, .head_dim = mc->head_dim};
     die(model_acts_create(&acts, m, &lim, false));
     die(arena_create(&mem, b, "bench"));
-    for (int l = 0; l < mc->n_layer; l++) arena_add_2d(mem, &layer[l], DT_F32, SEQS * MAX_BLOCK, kv_block_floats(&shape));
+    for (int l = 0; l < mc->n_layer; l++)
+        arena_add_2d(mem, &layer[l], DT_F32, SEQS * MAX_BLOCK, kv_block_floats(&shape));
     arena_add_1d(mem, &id, DT_I32, SEQS);
     arena_add_1d(mem, &logp, DT_F32, SEQS);
     arena_add_2d(mem, &key, DT_U32, SEQS, 4);
@@ -77,7 +79,8 @@ static double bare(model *m, const chat *c, int from)
             memcpy((uint32_t *)key.data + 4 * s, k.w, sizeof k.w);
         }
         kv_view kv = {.layer = layer, .slot = slot, .table = table, .max_block = MAX_BLOCK, .ctx = ctx};
-        token_batch x = {.n_tok = SEQS, .n_seq = SEQS, .ids = now, .pos = pos, .cu = cu, .kv = &kv, .n_row = SEQS, .row = row};
+        token_batch x = {
+            .n_tok = SEQS, .n_seq = SEQS, .ids = now, .pos = pos, .cu = cu, .kv = &kv, .n_row = SEQS, .row = row};
         tensor h = model_forward(m, acts, &x);
         b->sample(b, &id, &logp, &h, &head, &ban, &key, 1);
         b->download(b, now, &id);
@@ -100,12 +103,34 @@ int main(int argc, char **argv)
     image_processor_default(&ip);
     ip.min_pixels = ip.max_pixels = 84 * 84;
     ip.filter = RESAMPLE_BOX;
-    model_config mc = {.hidden = 128, .n_layer = 3, .n_head = 4, .n_kv = 2, .head_dim = 32, .intermediate = 320, .vocab = 528,
-                       .max_position = 1024, .tied = true, .qkv_bias = true, .rms_eps = 1e-6f, .rope_theta = 1e4,
-                       .mrope_section = {4, 6, 6}, .has_vision = true, .image_token = c.image_pad,
-                       .vision = {.depth = 2, .hidden = 96, .intermediate = 192, .n_head = 4, .patch = 14, .temporal_patch = 2,
-                                  .merge = 2, .in_channels = 3, .window = 112, .out_hidden = 128, .tokens_per_second = 2,
-                                  .n_full = 1, .full_blocks = {1}}};
+    model_config mc = {.hidden = 128,
+                       .n_layer = 3,
+                       .n_head = 4,
+                       .n_kv = 2,
+                       .head_dim = 32,
+                       .intermediate = 320,
+                       .vocab = 528,
+                       .max_position = 1024,
+                       .tied = true,
+                       .qkv_bias = true,
+                       .rms_eps = 1e-6f,
+                       .rope_theta = 1e4,
+                       .mrope_section = {4, 6, 6},
+                       .has_vision = true,
+                       .image_token = c.image_pad,
+                       .vision = {.depth = 2,
+                                  .hidden = 96,
+                                  .intermediate = 192,
+                                  .n_head = 4,
+                                  .patch = 14,
+                                  .temporal_patch = 2,
+                                  .merge = 2,
+                                  .in_channels = 3,
+                                  .window = 112,
+                                  .out_hidden = 128,
+                                  .tokens_per_second = 2,
+                                  .n_full = 1,
+                                  .full_blocks = {1}}};
     model *m;
     die(model_create(&m, b, &mc, false));
     model_init(m, 1);
@@ -116,8 +141,15 @@ int main(int argc, char **argv)
     sample q;
     die(sample_parse(&q, line, sizeof line - 1, "bench"));
     image view = {84, 84, calloc(84 * 84, 3)};
-    rollout_opts o = {.group = GROUP, .temperature = 1, .max_new_tokens = NEW, .max_tokens = 16 * MAX_BLOCK, .max_images = 8,
-                      .kv_tokens = 32768, .max_batch = SEQS, .prefill_tokens = 1024, .tool_text_kib = 8};
+    rollout_opts o = {.group = GROUP,
+                      .temperature = 1,
+                      .max_new_tokens = NEW,
+                      .max_tokens = 16 * MAX_BLOCK,
+                      .max_images = 8,
+                      .kv_tokens = 32768,
+                      .max_batch = SEQS,
+                      .prefill_tokens = 1024,
+                      .tool_text_kib = 8};
     rollout_parts parts = {.m = m, .c = &c, .ip = &ip};
     engine *e;
     die(engine_create(&e, &parts, &o));
@@ -129,7 +161,14 @@ int main(int argc, char **argv)
         traj t[SEQS];
         rollout_stats st;
         for (int k = 0; k < PROMPTS; k++)
-            p[k] = (rollout_prompt){.sample = &q, .prompt = k, .seed = 1, .step = (uint64_t)i, .prompt_id = (uint64_t)k, .n_image = 1, .picture = &view, .view = &view};
+            p[k] = (rollout_prompt){.sample = &q,
+                                    .prompt = k,
+                                    .seed = 1,
+                                    .step = (uint64_t)i,
+                                    .prompt_id = (uint64_t)k,
+                                    .n_image = 1,
+                                    .picture = &view,
+                                    .view = &view};
         die(engine_run(e, p, PROMPTS, t, &st, NULL));
         for (int k = 0; k < SEQS; k++) traj_free(&t[k]);
         double per = st.wall_s / (double)st.sampled;
@@ -138,8 +177,9 @@ int main(int argc, char **argv)
         if (ops < bare_s) bare_s = ops;
     }
     printf("%s, %d sequences, %lld tokens sampled\n", b->describe, SEQS, (long long)sampled);
-    printf("engine %.0f tok/s (%.2f us a token, prefill %.0f %% of the time) | bare decoding ops %.0f tok/s (%.2f us)\n", 1 / engine_s,
-           1e6 * engine_s, 100 * prefill, 1 / bare_s, 1e6 * bare_s);
+    printf(
+        "engine %.0f tok/s (%.2f us a token, prefill %.0f %% of the time) | bare decoding ops %.0f tok/s (%.2f us)\n",
+        1 / engine_s, 1e6 * engine_s, 100 * prefill, 1 / bare_s, 1e6 * bare_s);
     engine_destroy(e);
     free(view.rgb);
     sample_free(&q);

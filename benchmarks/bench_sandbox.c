@@ -26,7 +26,8 @@ static int by_value(const void *a, const void *b)
 static void report(const char *what, double *ms, int n)
 {
     qsort(ms, (size_t)n, sizeof *ms, by_value);
-    printf("{\"what\": \"%s\", \"n\": %d, \"p50_ms\": %.2f, \"p95_ms\": %.2f, \"min_ms\": %.2f}\n", what, n, ms[n / 2], ms[n * 95 / 100], ms[0]);
+    printf("{\"what\": \"%s\", \"n\": %d, \"p50_ms\": %.2f, \"p95_ms\": %.2f, \"min_ms\": %.2f}\n", what, n, ms[n / 2],
+           ms[n * 95 / 100], ms[0]);
     fflush(stdout);
 }
 
@@ -48,7 +49,8 @@ static bool process(int pid, int *parent, unsigned long *ticks)
     text[fread(text, 1, sizeof text - 1, f)] = 0;
     fclose(f);
     char *after = strrchr(text, ')');
-    if (!after || sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", parent, &u, &k) != 3) return false;
+    if (!after || sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", parent, &u, &k) != 3)
+        return false;
     *ticks = u + k;
     return true;
 }
@@ -104,7 +106,8 @@ static void turn(box_pool *p, box *b, const char *code)
 
 static void latency(box_pool *p, box_input *in, int n)
 {
-    double *first = malloc(sizeof *first * (size_t)n), *later = malloc(sizeof *later * (size_t)n), *end = malloc(sizeof *end * (size_t)n);
+    double *first = malloc(sizeof *first * (size_t)n), *later = malloc(sizeof *later * (size_t)n),
+           *end = malloc(sizeof *end * (size_t)n);
     CHECK(first && later && end);
     for (int i = 0; i < n; i++) {
         box *b;
@@ -150,7 +153,8 @@ static void one_shot(box_pool *p, box_input *in, const char *what, const char *c
     }
     double wall = clock_now() - t;
     cpu = sandbox_cpu_s() + rusage_s(RUSAGE_SELF) - cpu;
-    printf("{\"what\": \"%s\", \"n\": %d, \"wide\": %d, \"runs_per_s\": %.0f, \"cpu_ms_per_run\": %.2f}\n", what, n, wide, n / wall, 1e3 * cpu / n);
+    printf("{\"what\": \"%s\", \"n\": %d, \"wide\": %d, \"runs_per_s\": %.0f, \"cpu_ms_per_run\": %.2f}\n", what, n,
+           wide, n / wall, 1e3 * cpu / n);
     fflush(stdout);
 }
 
@@ -185,7 +189,12 @@ int main(int argc, char **argv)
     if (rc >= 0) return rc;
     int n = argc > 1 ? atoi(argv[1]) : 200;
     static const char *const imports[] = {"numpy", "PIL.Image", NULL};
-    box_opts o = {.imports = imports, .preset = "import numpy as np\nW, H = 224, 116\n", .min_tier = BOX_T1, .spares = 16, .max_live = 256, .max_starting = 4};
+    box_opts o = {.imports = imports,
+                  .preset = "import numpy as np\nW, H = 224, 116\n",
+                  .min_tier = BOX_T1,
+                  .spares = 16,
+                  .max_live = 256,
+                  .max_starting = 4};
     box_limits_default(&o.limits);
     box_pool *p = NULL;
     double t = clock_now();
@@ -193,7 +202,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", fail_message());
         return 1;
     }
-    printf("{\"what\": \"pool\", \"tier\": \"%s\", \"ready_ms\": %.0f}\n", box_tier_name(box_pool_tier(p)), 1e3 * (clock_now() - t));
+    printf("{\"what\": \"pool\", \"tier\": \"%s\", \"ready_ms\": %.0f}\n", box_tier_name(box_pool_tier(p)),
+           1e3 * (clock_now() - t));
     uint8_t *rgb = calloc(224 * 116, 3);
     CHECK(rgb);
     box_image im = {224, 116, rgb};

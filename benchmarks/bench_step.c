@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 enum { GROUPS = 3, TOK_PER_PIC = 9, PATCHES = 36 };
 static const int group_n[GROUPS] = {16, 12, 4}, group_len[GROUPS] = {32, 100, 190}, group_pics[GROUPS] = {1, 2, 3};
 
@@ -32,12 +31,34 @@ int main(int argc, char **argv)
     int threads = argc > 1 ? atoi(argv[1]) : 1, steps = argc > 2 ? atoi(argv[2]) : 20;
     backend *b;
     die(backend_open_cpu(&b, threads, argc > 3 ? argv[3] : "auto"));
-    model_config c = {.hidden = 128, .n_layer = 3, .n_head = 4, .n_kv = 2, .head_dim = 32, .intermediate = 320, .vocab = 512,
-                      .max_position = 4096, .tied = true, .qkv_bias = true, .rms_eps = 1e-6f, .rope_theta = 1e4,
-                      .mrope_section = {4, 6, 6}, .has_vision = true, .image_token = 400,
-                      .vision = {.depth = 2, .hidden = 96, .intermediate = 192, .n_head = 4, .patch = 14, .temporal_patch = 2,
-                                 .merge = 2, .in_channels = 3, .window = 112, .out_hidden = 128, .tokens_per_second = 2,
-                                 .n_full = 1, .full_blocks = {1}}};
+    model_config c = {.hidden = 128,
+                      .n_layer = 3,
+                      .n_head = 4,
+                      .n_kv = 2,
+                      .head_dim = 32,
+                      .intermediate = 320,
+                      .vocab = 512,
+                      .max_position = 4096,
+                      .tied = true,
+                      .qkv_bias = true,
+                      .rms_eps = 1e-6f,
+                      .rope_theta = 1e4,
+                      .mrope_section = {4, 6, 6},
+                      .has_vision = true,
+                      .image_token = 400,
+                      .vision = {.depth = 2,
+                                 .hidden = 96,
+                                 .intermediate = 192,
+                                 .n_head = 4,
+                                 .patch = 14,
+                                 .temporal_patch = 2,
+                                 .merge = 2,
+                                 .in_channels = 3,
+                                 .window = 112,
+                                 .out_hidden = 128,
+                                 .tokens_per_second = 2,
+                                 .n_full = 1,
+                                 .full_blocks = {1}}};
     model *m;
     die(model_create(&m, b, &c, true));
     model_init(m, 1);
@@ -51,8 +72,8 @@ int main(int argc, char **argv)
     }
     int patch_dim = vision_patch_dim(&c.vision), n_vis = pics * TOK_PER_PIC;
     int32_t *ids = calloc((size_t)n_tok, 4), *pos = calloc((size_t)n_tok * 3, 4), *cu = calloc((size_t)n_seq + 1, 4),
-            *grid = calloc((size_t)pics * 3, 4), *vis_tok = calloc((size_t)n_vis, 4), *vis_row = calloc((size_t)n_vis, 4),
-            *row = calloc((size_t)n_row, 4), *target = calloc((size_t)n_row, 4);
+            *grid = calloc((size_t)pics * 3, 4), *vis_tok = calloc((size_t)n_vis, 4),
+            *vis_row = calloc((size_t)n_vis, 4), *row = calloc((size_t)n_row, 4), *target = calloc((size_t)n_row, 4);
     float *patches = malloc(sizeof(float) * (size_t)(pics * PATCHES) * (size_t)patch_dim);
     rng r = {rng_make_key(1, RNG_TEST, 0, 0, 0, 0), 0};
     for (int64_t i = 0; i < (int64_t)pics * PATCHES * patch_dim; i++) patches[i] = 2 * rng_next(&r) - 1;
@@ -80,8 +101,19 @@ int main(int argc, char **argv)
             at += len;
             cu[s + 1] = at;
         }
-    token_batch x = {.n_tok = n_tok, .n_seq = n_seq, .ids = ids, .pos = pos, .cu = cu, .n_img = pics, .grid = grid,
-                     .patches = patches, .n_vis = n_vis, .vis_tok = vis_tok, .vis_row = vis_row, .n_row = n_row, .row = row};
+    token_batch x = {.n_tok = n_tok,
+                     .n_seq = n_seq,
+                     .ids = ids,
+                     .pos = pos,
+                     .cu = cu,
+                     .n_img = pics,
+                     .grid = grid,
+                     .patches = patches,
+                     .n_vis = n_vis,
+                     .vis_tok = vis_tok,
+                     .vis_row = vis_row,
+                     .n_row = n_row,
+                     .row = row};
     model_limits lim = {n_tok, n_seq, pics * PATCHES, pics, n_row, 1};
     model_acts *acts;
     die(model_acts_create(&acts, m, &lim, true));
@@ -130,10 +162,10 @@ int main(int argc, char **argv)
     qsort(ms, (size_t)steps, sizeof *ms, by_value);
     double peak = b->peak_gflops(b), rate = flops / ms[steps / 2] / 1e6;
     printf("%s: %d tokens, %d pictures, %d loss rows, %.2f GFLOP/step\n", b->describe, n_tok, pics, n_row, flops / 1e9);
-    printf("step %.2f ms median, %.2f min | %.1f GFLOP/s = %.1f %% of the measured FMA peak %.0f\n", ms[steps / 2], ms[0], rate,
-           100 * rate / peak, peak);
+    printf("step %.2f ms median, %.2f min | %.1f GFLOP/s = %.1f %% of the measured FMA peak %.0f\n", ms[steps / 2],
+           ms[0], rate, 100 * rate / peak, peak);
     double all = part[0] + part[1] + part[2] + part[3];
-    printf("forward %.0f %%, head+loss %.0f %%, backward %.0f %%, optimizer %.0f %% | loss %.3f -> %.3f\n", 100 * part[0] / all,
-           100 * part[1] / all, 100 * part[2] / all, 100 * part[3] / all, first, last);
+    printf("forward %.0f %%, head+loss %.0f %%, backward %.0f %%, optimizer %.0f %% | loss %.3f -> %.3f\n",
+           100 * part[0] / all, 100 * part[1] / all, 100 * part[2] / all, 100 * part[3] / all, first, last);
     return last < first ? 0 : 1;
 }

@@ -14,7 +14,10 @@
 
 enum { ALIGN = 64 };
 
-typedef struct entry { tensor *t; size_t at, bytes; } entry;
+typedef struct entry {
+    tensor *t;
+    size_t at, bytes;
+} entry;
 
 struct arena {
     backend *b;
@@ -72,8 +75,8 @@ status arena_commit(arena *a)
     CHECK(!a->committed);
     void *base = NULL;
     if (a->b->alloc(a->b, a->bytes ? a->bytes : 1, &base) != ST_OK)
-        return FAIL(ST_ENOMEM, "not enough memory for %s: %.1f MiB wanted on %s", a->name,
-                    (double)a->bytes / (1 << 20), a->b->name);
+        return FAIL(ST_ENOMEM, "not enough memory for %s: %.1f MiB wanted on %s", a->name, (double)a->bytes / (1 << 20),
+                    a->b->name);
     a->base = base;
     a->committed = true;
     atomic_fetch_add(&commits, 1);

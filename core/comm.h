@@ -28,8 +28,8 @@ status comm_open(comm **out, int *argc, char ***argv);
 status comm_open_self(comm **out);
 /* Name and version of the MPI library; NULL when built without. For doctor. */
 const char *comm_mpi_version(void);
-status comm_barrier(comm *c);                                        /* Collective */
-status comm_bcast(comm *c, void *buf, size_t bytes, int root);       /* Collective */
+status comm_barrier(comm *c);                                               /* Collective */
+status comm_bcast(comm *c, void *buf, size_t bytes, int root);              /* Collective */
 status comm_allgather(comm *c, const void *send, void *recv, size_t bytes); /* Collective */
 status comm_alltoall(comm *c, const void *send, void *recv, size_t bytes);  /* Collective */
 /* Variable sizes: *recv is malloc'ed (caller frees), counts[size] receives each rank's bytes. Collective. */

@@ -23,21 +23,30 @@ typedef enum cfg_type {
     CFG_STRINGS /* cfg_strings */
 } cfg_type;
 
-typedef struct cfg_ints { int n; int64_t *v; } cfg_ints;     /* owned by the config */
-typedef struct cfg_strings { int n; char **v; } cfg_strings; /* owned by the config */
+typedef struct cfg_ints {
+    int n;
+    int64_t *v;
+} cfg_ints; /* owned by the config */
+typedef struct cfg_strings {
+    int n;
+    char **v;
+} cfg_strings; /* owned by the config */
 
 typedef struct cfg_field {
-    const char *key;  /* without the section */
+    const char *key; /* without the section */
     cfg_type type;
-    size_t offset;    /* in the options struct */
-    const char *dflt; /* as written in YAML; a test keeps it equal to configs/default.yaml */
-    double min, max;  /* CFG_INT, CFG_FLOAT, and each element of CFG_INTS; both 0: any */
+    size_t offset;              /* in the options struct */
+    const char *dflt;           /* as written in YAML; a test keeps it equal to configs/default.yaml */
+    double min, max;            /* CFG_INT, CFG_FLOAT, and each element of CFG_INTS; both 0: any */
     const char *const *choices; /* NULL-terminated, CFG_CHOICE only */
-    const char *help; /* one sentence, with the unit */
-} cfg_field;          /* a table ends with a row whose key is NULL */
+    const char *help;           /* one sentence, with the unit */
+} cfg_field;                    /* a table ends with a row whose key is NULL */
 
 /* What a module offers so that commands which do not use it can still check its keys, and `config` can list them. */
-typedef struct cfg_section { const char *name; const cfg_field *fields; } cfg_section; /* an array ends with name NULL */
+typedef struct cfg_section {
+    const char *name;
+    const cfg_field *fields;
+} cfg_section; /* an array ends with name NULL */
 
 typedef struct config config;
 
@@ -59,8 +68,8 @@ char *config_dump(const config *c, bool with_help);
 /* Directory of the file a key was set in ("" if it has its default or came from --set): relative paths in a config
  * are relative to the working directory; this exists for messages. */
 const char *config_place(const config *c, const char *section, const char *key);
-/* One bound key as "rl.group = 8 (demo.yaml:12:3; default 4; 1 to 1024)\n  help"; ST_EINVAL with the nearest name when there is
- * none. malloc'ed, caller frees. */
+/* One bound key as "rl.group = 8 (demo.yaml:12:3; default 4; 1 to 1024)\n  help"; ST_EINVAL with the nearest name when
+ * there is none. malloc'ed, caller frees. */
 status config_explain(const config *c, const char *key, char **text);
 void config_destroy(config *c);
 

@@ -60,8 +60,10 @@ void log_at(log_level level, const char *fmt, ...)
     if (level < out.level || (level == LOG_INFO && out.rank > 0)) return;
     clear_bar();
     if (out.size > 1) fprintf(stderr, "[%d] ", out.rank);
-    if (level == LOG_INFO) fprintf(stderr, "%s\n", text);
-    else fprintf(stderr, "%s: %s\n", names[level], text);
+    if (level == LOG_INFO)
+        fprintf(stderr, "%s\n", text);
+    else
+        fprintf(stderr, "%s: %s\n", names[level], text);
 }
 
 struct progress {
@@ -75,9 +77,12 @@ enum { BAR_CELLS = 24 };
 
 static void format_seconds(char *text, size_t n, double s)
 {
-    if (s < 60) snprintf(text, n, "%.0fs", s);
-    else if (s < 3600) snprintf(text, n, "%dm%02ds", (int)s / 60, (int)s % 60);
-    else snprintf(text, n, "%dh%02dm", (int)s / 3600, (int)s % 3600 / 60);
+    if (s < 60)
+        snprintf(text, n, "%.0fs", s);
+    else if (s < 3600)
+        snprintf(text, n, "%dm%02ds", (int)s / 60, (int)s % 60);
+    else
+        snprintf(text, n, "%dh%02dm", (int)s / 3600, (int)s % 3600 / 60);
 }
 
 progress *progress_start(const char *what, int64_t total)

@@ -1,4 +1,5 @@
-/* Log lines and the progress bar. One format, rank prefix under mpirun, stderr + run log file; stdout is for results. */
+/* Log lines and the progress bar. One format, rank prefix under mpirun, stderr + run log file; stdout is for results.
+ */
 #ifndef CORE_LOG_H
 #define CORE_LOG_H
 

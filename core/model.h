@@ -13,7 +13,7 @@
 typedef struct model_config {
     int hidden, n_layer, n_head, n_kv, head_dim, intermediate, vocab;
     int max_position;
-    bool tied;     /* lm_head shares the embedding */
+    bool tied; /* lm_head shares the embedding */
     bool qkv_bias;
     float rms_eps;
     double rope_theta;
@@ -66,7 +66,7 @@ typedef struct kv_view {
     const int32_t *slot;  /* (N) cache slot each new row is written to */
     const int32_t *table; /* (S, max_block) block ids of each sequence's context, from position 0 */
     int max_block;
-    const int32_t *ctx;   /* (S) context length including the new rows */
+    const int32_t *ctx; /* (S) context length including the new rows */
 } kv_view;
 
 /* Packed sequences, host memory, borrowed for the call. */
@@ -77,18 +77,20 @@ typedef struct token_batch {
     const int32_t *cu;  /* (S+1) */
     /* images, each distinct one encoded once; n_img 0: no vision work */
     int n_img;
-    const int32_t *grid;   /* (n_img,3) patches */
-    const float *patches;  /* (n_patch, patch_dim), merge-block order, normalised */
-    int n_vis;             /* image tokens in ids, <= all of them appear here */
+    const int32_t *grid;    /* (n_img,3) patches */
+    const float *patches;   /* (n_patch, patch_dim), merge-block order, normalised */
+    int n_vis;              /* image tokens in ids, <= all of them appear here */
     const int32_t *vis_tok; /* (n_vis) token index */
     const int32_t *vis_row; /* (n_vis) row of the encoded images' tokens, several tokens may name one row */
-    const kv_view *kv;     /* NULL: attend inside the packed rows (training) */
+    const kv_view *kv;      /* NULL: attend inside the packed rows (training) */
     /* rows whose hidden state the head reads, ascending not required */
     int n_row;
     const int32_t *row; /* (R) */
 } token_batch;
 
-typedef struct model_limits { int tok, seq, patch, img, row, max_block; } model_limits;
+typedef struct model_limits {
+    int tok, seq, patch, img, row, max_block;
+} model_limits;
 
 /* Activations for batches within limits; keep_for_backward keeps what backward needs. Owns an arena. */
 typedef struct model_acts model_acts;

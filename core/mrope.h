@@ -7,7 +7,10 @@
 #include "core/status.h"
 
 /* A run of image tokens: grid in patches (t,h,w); merge m: the run has t*(h/m)*(w/m) tokens. */
-typedef struct mrope_image { int start; int t, h, w; } mrope_image;
+typedef struct mrope_image {
+    int start;
+    int t, h, w;
+} mrope_image;
 
 /* Positions of tokens [0,n) given the images' runs in order of start; continues from *next (0 for a new sequence) and
  * leaves the next position in it, so appending a turn equals recomputing from scratch. pos[n][3]. Ordinary token:

@@ -16,10 +16,10 @@ extern "C" {
 
 typedef enum status {
     ST_OK = 0,
-    ST_EINVAL = -1,   /* the user's input is wrong: config, data, arguments */
+    ST_EINVAL = -1, /* the user's input is wrong: config, data, arguments */
     ST_ENOMEM = -2,
-    ST_EIO = -3,      /* file system */
-    ST_ESYS = -4,     /* any other system call */
+    ST_EIO = -3,  /* file system */
+    ST_ESYS = -4, /* any other system call */
     ST_EDEVICE = -5,
     ST_ECOMM = -6,
     ST_EAGAIN = -7,   /* nothing is wrong; asking again later is right */
@@ -44,16 +44,16 @@ void check_failed(const char *expr, const char *file, int line) __attribute__((n
 #else
 #define FAIL(code, ...) fail_at((code), __FILE__, __LINE__, __VA_ARGS__)
 #endif
-#define TRY(expr)                                                                                                      \
-    do {                                                                                                               \
-        status try_st_ = (expr);                                                                                       \
-        if (try_st_ != ST_OK) return try_st_;                                                                          \
+#define TRY(expr)                             \
+    do {                                      \
+        status try_st_ = (expr);              \
+        if (try_st_ != ST_OK) return try_st_; \
     } while (0)
 /* For functions with cleanup: needs a local `status st` and a label. */
-#define TRY_OR(expr, label)                                                                                            \
-    do {                                                                                                               \
-        st = (expr);                                                                                                   \
-        if (st != ST_OK) goto label;                                                                                   \
+#define TRY_OR(expr, label)          \
+    do {                             \
+        st = (expr);                 \
+        if (st != ST_OK) goto label; \
     } while (0)
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__))
 

@@ -32,7 +32,10 @@ struct thread_pool {
     void *ctx;
 };
 
-typedef struct worker_arg { thread_pool *p; int id; } worker_arg;
+typedef struct worker_arg {
+    thread_pool *p;
+    int id;
+} worker_arg;
 
 static void take_chunks(thread_pool *p, int id)
 {
@@ -48,7 +51,8 @@ static bool join(thread_pool *p)
 {
     unsigned gate = atomic_load_explicit(&p->gate, memory_order_relaxed);
     while (gate & OPEN)
-        if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire, memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire,
+                                                  memory_order_relaxed))
             return true;
     return false;
 }
@@ -141,8 +145,10 @@ void thread_pool_for(thread_pool *p, int n, int grain, thread_fn *fn, void *ctx)
     take_chunks(p, 0);
     atomic_fetch_and_explicit(&p->gate, ~OPEN, memory_order_relaxed);
     for (int i = 0; atomic_load_explicit(&p->gate, memory_order_acquire) != 0; i++) {
-        if (i < 4096) relax();
-        else sched_yield(); /* a worker lost its core: don't hold ours */
+        if (i < 4096)
+            relax();
+        else
+            sched_yield(); /* a worker lost its core: don't hold ours */
     }
 }
 

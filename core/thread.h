@@ -8,7 +8,8 @@
 typedef struct thread_pool thread_pool;
 typedef void thread_fn(void *ctx, int begin, int end, int thread); /* indices [begin,end); thread in [0, n) */
 
-/* n threads in all, the caller included (n-1 are started; n = 1 starts none). Waiting threads spin ~20 us, then sleep. */
+/* n threads in all, the caller included (n-1 are started; n = 1 starts none). Waiting threads spin ~20 us, then sleep.
+ */
 status thread_pool_create(thread_pool **out, int n);
 int thread_pool_size(const thread_pool *p);
 /* Calls fn on chunks of [0,n) of at least grain indices; returns when all are done. Not re-entrant. */

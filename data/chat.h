@@ -22,7 +22,7 @@ typedef struct chat_seq {
 void chat_seq_free(chat_seq *s);
 
 typedef struct chat {
-    const tokenizer *tok; /* borrowed */
+    const tokenizer *tok;                                                 /* borrowed */
     int im_start, im_end, vision_start, vision_end, image_pad, endoftext; /* ids; -1 when the vocabulary lacks them */
     int merge;
     const char *default_system; /* emitted when the first message isn't a system one; NULL: none (the demo); borrowed */
@@ -32,10 +32,10 @@ typedef struct chat {
 /* Looks the ids up. ST_EINVAL if im_start or im_end is missing; images need the vision ids as well. */
 status chat_init(chat *c, const tokenizer *tok, int merge, const char *default_system);
 
-/* Appends a whole message. grids: (w/o merge) patch grids of ALL images of the sample, indexed by part.image. Text of user and
- * tool messages is encoded as plain text (special look-alikes neutralised); assistant text is parsed for added tokens,
- * so that SFT targets are the ids the policy would sample, and refused if it holds one that chat_ban forbids. Tool
- * messages render as a user turn. On failure s is as before. */
+/* Appends a whole message. grids: (w/o merge) patch grids of ALL images of the sample, indexed by part.image. Text of
+ * user and tool messages is encoded as plain text (special look-alikes neutralised); assistant text is parsed for added
+ * tokens, so that SFT targets are the ids the policy would sample, and refused if it holds one that chat_ban forbids.
+ * Tool messages render as a user turn. On failure s is as before. */
 status chat_append_message(const chat *c, chat_seq *s, const message *m, const int32_t (*grids)[3]);
 /* <|im_start|>assistant\n, mask 0. */
 status chat_append_generation_prompt(const chat *c, chat_seq *s);
@@ -48,14 +48,14 @@ status chat_append_tool(const chat *c, chat_seq *s, const char *text, const int3
  * endoftext, rows without a string). im_end ends a turn and is allowed. */
 void chat_ban(const chat *c, int vocab, uint8_t *ban);
 
-/* What one assistant turn says. Offsets into text; -1 when absent. Tags inside a complete <think> or <code> block are its
- * text and count for nothing. */
+/* What one assistant turn says. Offsets into text; -1 when absent. Tags inside a complete <think> or <code> block are
+ * its text and count for nothing. */
 typedef struct chat_turn {
-    int think_n;              /* number of complete <think>...</think>, -1 if tags don't pair */
-    int code_at, code_len;    /* the first python fence inside <code>...</code>, without the fence lines */
+    int think_n;               /* number of complete <think>...</think>, -1 if tags don't pair */
+    int code_at, code_len;     /* the first python fence inside <code>...</code>, without the fence lines */
     int answer_at, answer_len; /* the first answer, without white space around it */
-    int n_code, n_answer;     /* complete blocks of each */
-    bool code_open;           /* <code> without a complete block */
+    int n_code, n_answer;      /* complete blocks of each */
+    bool code_open;            /* <code> without a complete block */
 } chat_turn;
 void chat_parse_turn(const char *text, size_t n, chat_turn *out);
 

@@ -13,7 +13,11 @@
 
 enum { LINE_MAX_BYTES = 16 << 20 };
 
-typedef struct shard_file { shard *s; char *path; int64_t first; } shard_file; /* first: number of its first row */
+typedef struct shard_file {
+    shard *s;
+    char *path;
+    int64_t first;
+} shard_file; /* first: number of its first row */
 
 /* One of two kinds: lines of a file (fd >= 0) or shards. */
 struct dataset {
@@ -110,7 +114,8 @@ static status open_folder(dataset *d)
     struct dirent **entry = NULL;
     int n = scandir(d->path, &entry, is_shard, alphasort);
     if (n < 0) return FAIL(ST_EIO, "%s: %s", d->path, strerror(errno));
-    status st = n ? ST_OK : FAIL(ST_EINVAL, "%s: no .h5 file inside (expected shards of `codedance data import`)", d->path);
+    status st =
+        n ? ST_OK : FAIL(ST_EINVAL, "%s: no .h5 file inside (expected shards of `codedance data import`)", d->path);
     for (int i = 0; i < n; i++) {
         char path[4352];
         snprintf(path, sizeof path, "%s/%s", d->path, entry[i]->d_name);
@@ -132,10 +137,14 @@ status dataset_open(dataset **out, const char *path)
     }
     d->fd = -1;
     status st;
-    if (S_ISDIR(info.st_mode)) st = open_folder(d);
-    else if (ends_with(path, ".h5")) st = add_shard(d, path);
-    else if (ends_with(path, ".jsonl")) st = open_jsonl(d);
-    else st = FAIL(ST_EINVAL, "%s: expected a .jsonl file, a .h5 shard or a folder of shards", path);
+    if (S_ISDIR(info.st_mode))
+        st = open_folder(d);
+    else if (ends_with(path, ".h5"))
+        st = add_shard(d, path);
+    else if (ends_with(path, ".jsonl"))
+        st = open_jsonl(d);
+    else
+        st = FAIL(ST_EINVAL, "%s: expected a .jsonl file, a .h5 shard or a folder of shards", path);
     if (st != ST_OK) {
         dataset_close(d);
         return st;
@@ -166,8 +175,10 @@ static const shard_file *find_shard(const dataset *d, int64_t row)
     int low = 0, high = d->n_file - 1;
     while (low < high) {
         int mid = (low + high + 1) / 2;
-        if (d->files[mid].first <= row) low = mid;
-        else high = mid - 1;
+        if (d->files[mid].first <= row)
+            low = mid;
+        else
+            high = mid - 1;
     }
     return &d->files[low];
 }

@@ -21,7 +21,9 @@ status dataset_image(dataset *d, const char *ref, image *out);
 status dataset_view(dataset *d, const char *ref, const image_processor *p, image *out, int *orig_w, int *orig_h);
 
 /* Deterministic order: epoch e is a permutation keyed by (seed, e); a position is (epoch, index). */
-typedef struct loader_state { int64_t epoch, index; } loader_state;
+typedef struct loader_state {
+    int64_t epoch, index;
+} loader_state;
 typedef struct loader loader;
 /* shuffle false: file order. Borrows d. */
 status loader_create(loader **out, dataset *d, uint64_t seed, bool shuffle);

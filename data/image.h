@@ -8,7 +8,10 @@
 #include "core/json.h"
 #include "core/status.h"
 
-typedef struct image { int w, h; uint8_t *rgb; } image; /* rgb: w*h*3 bytes, malloc'ed, owned */
+typedef struct image {
+    int w, h;
+    uint8_t *rgb;
+} image; /* rgb: w*h*3 bytes, malloc'ed, owned */
 
 enum { IMAGE_MAX_SIDE = 32768, IMAGE_MAX_PIXELS = 1 << 28 };
 
@@ -17,13 +20,20 @@ enum { IMAGE_MAX_SIDE = 32768, IMAGE_MAX_PIXELS = 1 << 28 };
  * (as the processor given a PIL image). */
 status image_decode(image *out, const void *bytes, size_t n, const char *what);
 status image_read_file(image *out, const char *path);
-/* PNG, 8-bit RGB, or 8-bit palette when the picture has <= 256 colours; bytes malloc'ed, caller frees. fast: level 1. */
+/* PNG, 8-bit RGB, or 8-bit palette when the picture has <= 256 colours; bytes malloc'ed, caller frees. fast: level 1.
+ */
 status image_encode_png(const image *im, int fast, uint8_t **bytes, size_t *n);
 status image_write_png(const image *im, const char *path);
 void image_free(image *im);
 
-typedef enum resample { RESAMPLE_NEAREST = 0, RESAMPLE_LANCZOS = 1, RESAMPLE_BILINEAR = 2, RESAMPLE_BICUBIC = 3,
-    RESAMPLE_BOX = 4, RESAMPLE_HAMMING = 5 } resample; /* Pillow's numbers, as in preprocessor_config.json */
+typedef enum resample {
+    RESAMPLE_NEAREST = 0,
+    RESAMPLE_LANCZOS = 1,
+    RESAMPLE_BILINEAR = 2,
+    RESAMPLE_BICUBIC = 3,
+    RESAMPLE_BOX = 4,
+    RESAMPLE_HAMMING = 5
+} resample; /* Pillow's numbers, as in preprocessor_config.json */
 /* Bit-exact Pillow (bicubic, bilinear, box; others ST_EUNAVAIL). */
 status image_resize(image *out, const image *in, int w, int h, resample filter);
 
@@ -46,6 +56,9 @@ status image_view(image *out, const image *in, const image_processor *p);
 /* Normalised patches in merge-block order: out[grid_h*grid_w][3*T*patch*patch]; grid[3] = 1, h/patch, w/patch.
  * view must have sides that are multiples of patch*merge. */
 void image_patches(float *out, int32_t grid[3], const image *view, const image_processor *p);
-static inline int image_grid_tokens(const int32_t grid[3], int merge) { return grid[0] * (grid[1] / merge) * (grid[2] / merge); }
+static inline int image_grid_tokens(const int32_t grid[3], int merge)
+{
+    return grid[0] * (grid[1] / merge) * (grid[2] / merge);
+}
 
 #endif

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-/* Epoch e is a Fisher-Yates permutation drawn from the key (seed, e): any process that knows the position can rebuild it. */
+/* Epoch e is a Fisher-Yates permutation drawn from the key (seed, e): any process that knows the position can rebuild
+ * it. */
 struct loader {
     int64_t n;
     uint64_t seed;

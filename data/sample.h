@@ -15,20 +15,27 @@
 #include "core/status.h"
 
 typedef enum role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL } role;
-typedef struct part { char *text; int image; } part; /* text != NULL: text part; else images[image] */
-typedef struct message { role role; int n_part; part *parts; } message;
+typedef struct part {
+    char *text;
+    int image;
+} part; /* text != NULL: text part; else images[image] */
+typedef struct message {
+    role role;
+    int n_part;
+    part *parts;
+} message;
 
 typedef struct sample {
-    char *id;             /* never NULL; "file:line" when the row has none */
+    char *id; /* never NULL; "file:line" when the row has none */
     int n_message;
     message *messages;
     int n_image;
-    char **images;        /* path as written in the row (JSONL), or content hash (shard); in order of appearance */
-    char *answer;         /* NULL when absent */
-    char *verifier;       /* NULL: the config's default */
-    char *category;       /* NULL when absent; evaluation groups by it */
-    char *domain;         /* NULL: "vqa" */
-    json *row;            /* the whole row, for x_ fields; owned */
+    char **images;  /* path as written in the row (JSONL), or content hash (shard); in order of appearance */
+    char *answer;   /* NULL when absent */
+    char *verifier; /* NULL: the config's default */
+    char *category; /* NULL when absent; evaluation groups by it */
+    char *domain;   /* NULL: "vqa" */
+    json *row;      /* the whole row, for x_ fields; owned */
 } sample;
 
 /* what: "file.jsonl:12" for messages. The row's bounds: <= 64 messages, <= 64 images. */

@@ -75,8 +75,10 @@ static status read_range(const shard *s, shard_part p, uint64_t first, uint64_t 
     int rank = shard_parts[p].per > 1 ? 2 : 1;
     hid_t disk = H5Dget_space(s->part[p]), memory = H5Screate_simple(rank, count, NULL);
     herr_t ok = H5Sselect_hyperslab(disk, H5S_SELECT_SET, start, NULL, count, NULL);
-    if (ok >= 0) ok = (herr_t)shard_seen(H5Dread(s->part[p], memory_type(shard_parts[p].size), memory, disk, H5P_DEFAULT, out));
-    status st = ok >= 0 ? ST_OK : FAIL(ST_ECORRUPT, "%s: /%s is damaged: %s", s->path, shard_parts[p].name, shard_reason());
+    if (ok >= 0)
+        ok = (herr_t)shard_seen(H5Dread(s->part[p], memory_type(shard_parts[p].size), memory, disk, H5P_DEFAULT, out));
+    status st =
+        ok >= 0 ? ST_OK : FAIL(ST_ECORRUPT, "%s: /%s is damaged: %s", s->path, shard_parts[p].name, shard_reason());
     H5Sclose(memory);
     H5Sclose(disk);
     return st;
@@ -119,7 +121,10 @@ static status read_attributes(shard *s)
     if (!good || memcmp(format, SHARD_FORMAT, sizeof format) != 0)
         return FAIL(ST_ECORRUPT, "%s: not a shard of `codedance data import` (attribute format is not \"%s\")", s->path,
                     SHARD_FORMAT);
-    static const struct { const char *name; hssize_t n; } number[2] = {{"processor", 1}, {"checksum", SHARD_PART_COUNT}};
+    static const struct {
+        const char *name;
+        hssize_t n;
+    } number[2] = {{"processor", 1}, {"checksum", SHARD_PART_COUNT}};
     for (int i = 0; i < 2; i++) {
         a = H5Aopen(s->file, number[i].name, H5P_DEFAULT);
         hid_t space = a < 0 ? -1 : H5Aget_space(a);
@@ -141,8 +146,10 @@ static status load_table(shard *s, shard_part p, void *out)
     status st = read_range(s, p, 0, s->size[p], v);
     if (st == ST_OK && hash_bytes(v, bytes, 0) != s->checksum[p])
         st = FAIL(ST_ECORRUPT, "%s: checksum of /%s differs", s->path, shard_parts[p].name);
-    if (st != ST_OK) free(v);
-    else *(void **)out = v;
+    if (st != ST_OK)
+        free(v);
+    else
+        *(void **)out = v;
     return st;
 }
 
@@ -156,7 +163,7 @@ static status check_offsets(const shard *s, shard_part table, const uint64_t *of
 
 static int by_hash(const void *a, const void *b, void *ctx)
 {
-    uint64_t (*hash)[2] = ctx;
+    uint64_t(*hash)[2] = ctx;
     const uint64_t *x = hash[*(const int64_t *)a], *y = hash[*(const int64_t *)b];
     if (x[0] != y[0]) return x[0] < y[0] ? -1 : 1;
     return x[1] < y[1] ? -1 : x[1] > y[1];
@@ -238,8 +245,10 @@ status shard_open(shard **out, const char *path)
         return st;
     }
     st = load(s);
-    if (st != ST_OK) release(s);
-    else *out = s;
+    if (st != ST_OK)
+        release(s);
+    else
+        *out = s;
     shard_unlock();
     return st;
 }
@@ -265,8 +274,10 @@ static status read_item(shard *s, shard_part p, const uint64_t *offset, int64_t 
         st = read_range(s, p, offset[i], *n, v);
         shard_unlock();
     }
-    if (st != ST_OK) free(v);
-    else *out = v;
+    if (st != ST_OK)
+        free(v);
+    else
+        *out = v;
     return st;
 }
 
@@ -300,8 +311,10 @@ int64_t shard_find_image(const shard *s, const char *hash_hex)
     while (low < high) {
         int64_t mid = low + (high - low) / 2;
         const uint64_t *h = s->hash[s->sorted[mid]];
-        if (h[0] < want[0] || (h[0] == want[0] && h[1] < want[1])) low = mid + 1;
-        else high = mid;
+        if (h[0] < want[0] || (h[0] == want[0] && h[1] < want[1]))
+            low = mid + 1;
+        else
+            high = mid;
     }
     if (low == s->images) return -1;
     const uint64_t *h = s->hash[s->sorted[low]];
@@ -312,13 +325,15 @@ status shard_image_bytes(shard *s, int64_t i, uint8_t **bytes, size_t *n)
 {
     CHECK(i >= 0 && i < s->images);
     if (s->image_offset[i] == s->image_offset[i + 1])
-        return FAIL(ST_EINVAL, "%s: written without the original pictures; import again without --drop-originals", s->path);
+        return FAIL(ST_EINVAL, "%s: written without the original pictures; import again without --drop-originals",
+                    s->path);
     uint8_t *v = NULL;
     TRY(read_item(s, SHARD_IMAGE, s->image_offset, i, &v, n));
     hash128 h = hash_content(v, *n);
     if (h.w[0] != s->hash[i][0] || h.w[1] != s->hash[i][1]) {
         free(v);
-        return FAIL(ST_ECORRUPT, "%s: the bytes of image %lld are damaged (content hash differs)", s->path, (long long)i);
+        return FAIL(ST_ECORRUPT, "%s: the bytes of image %lld are damaged (content hash differs)", s->path,
+                    (long long)i);
     }
     *bytes = v;
     return ST_OK;

@@ -91,8 +91,10 @@ static status find_picture(builder *b, const char *ref, int64_t line, int *out)
         *out = *at;
         return ST_OK;
     }
-    if (ref[0] == '/') snprintf(path, sizeof path, "%s", ref);
-    else snprintf(path, sizeof path, "%s/%s", b->folder, ref);
+    if (ref[0] == '/')
+        snprintf(path, sizeof path, "%s", ref);
+    else
+        snprintf(path, sizeof path, "%s/%s", b->folder, ref);
     char *v = NULL;
     size_t n = 0;
     TRY(file_read(path, &v, &n));
@@ -164,8 +166,10 @@ static status add_row(builder *b, dataset *d, int64_t i)
     for (int k = 0; k < s.n_image && st == ST_OK; k++) {
         int at = 0;
         st = find_picture(b, s.images[k], i + 1, &at);
-        if (st == ST_OK) hash_hex(b->c.picture[at].content, names[k]);
-        else st = fail_within(st, "%s:%lld", b->c.jsonl, (long long)i + 1);
+        if (st == ST_OK)
+            hash_hex(b->c.picture[at].content, names[k]);
+        else
+            st = fail_within(st, "%s:%lld", b->c.jsonl, (long long)i + 1);
     }
     if (st == ST_OK) {
         json_out o;
@@ -239,8 +243,10 @@ status shard_import(const char *jsonl, const char *dir, const shard_opts *o)
     TRY(dataset_open(&d, jsonl));
     builder b = {.c = {.o = o, .jsonl = jsonl}};
     const char *slash = strrchr(jsonl, '/');
-    if (slash) snprintf(b.folder, sizeof b.folder, "%.*s", slash == jsonl ? 1 : (int)(slash - jsonl), jsonl);
-    else snprintf(b.folder, sizeof b.folder, ".");
+    if (slash)
+        snprintf(b.folder, sizeof b.folder, "%.*s", slash == jsonl ? 1 : (int)(slash - jsonl), jsonl);
+    else
+        snprintf(b.folder, sizeof b.folder, ".");
     int n_shard = 0;
     progress *bar = NULL;
     status st = make_empty_dir(dir);

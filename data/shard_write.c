@@ -57,7 +57,10 @@ static hid_t create_part(const writer *w, shard_part p, uint64_t n)
         ok = H5Pset_chunk(plist, 1, &chunk);
         if (ok >= 0) ok = H5Pset_filter(plist, 32015, H5Z_FLAG_MANDATORY, 1, &level);
     }
-    hid_t set = ok < 0 ? -1 : shard_seen(H5Dcreate2(w->file, info->name, type_of(info->size), space, H5P_DEFAULT, plist, H5P_DEFAULT));
+    hid_t set =
+        ok < 0
+            ? -1
+            : shard_seen(H5Dcreate2(w->file, info->name, type_of(info->size), space, H5P_DEFAULT, plist, H5P_DEFAULT));
     H5Sclose(space);
     H5Pclose(plist);
     return set;
@@ -80,7 +83,8 @@ static status write_table(writer *w, shard_part p, const shard_bytes *b)
     const shard_part_info *info = &shard_parts[p];
     hid_t set = create_part(w, p, b->n / (size_t)(info->size * info->per));
     herr_t ok = set < 0 ? -1 : 0;
-    if (ok >= 0 && b->n) ok = (herr_t)shard_seen(H5Dwrite(set, type_of(info->size), H5S_ALL, H5S_ALL, H5P_DEFAULT, b->v));
+    if (ok >= 0 && b->n)
+        ok = (herr_t)shard_seen(H5Dwrite(set, type_of(info->size), H5S_ALL, H5S_ALL, H5P_DEFAULT, b->v));
     w->checksum[p] = hash_bytes(b->n ? b->v : (const void *)"", b->n, 0);
     status st = ok >= 0 ? ST_OK : h5_fail(w, info->name);
     if (set >= 0) H5Dclose(set);
@@ -122,7 +126,8 @@ static status add_picture(writer *w, const shard_content *c, const shard_picture
     size_t n = 0;
     TRY(file_read(p->path, &v, &n));
     image full = {0};
-    status st = hash_same(hash_content(v, n), p->content) ? ST_OK : FAIL(ST_EIO, "%s: changed during the import", p->path);
+    status st =
+        hash_same(hash_content(v, n), p->content) ? ST_OK : FAIL(ST_EIO, "%s: changed during the import", p->path);
     if (st == ST_OK) st = image_decode(&full, v, n, p->path);
     if (st == ST_OK && c->o->views) {
         st = add_view(w, &full, c->o->p);

@@ -1,6 +1,6 @@
 /* HDF5 filter 32015: one zstd frame per chunk, cd_values[0] = level; the same bytes on disk as the public plug-in. This
- * file is compiled twice: into the program (shard_register_zstd) and, with SHARD_PLUGIN, as a plug-in that lets h5py and
- * h5dump read shards: HDF5_PLUGIN_PATH=build/h5plugin h5dump x.h5 */
+ * file is compiled twice: into the program (shard_register_zstd) and, with SHARD_PLUGIN, as a plug-in that lets h5py
+ * and h5dump read shards: HDF5_PLUGIN_PATH=build/h5plugin h5dump x.h5 */
 #include "data/shard_h5.h"
 
 #ifdef HAVE_HDF5

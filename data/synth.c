@@ -20,16 +20,24 @@ static const float MIX_SFT[SYNTH_CATEGORY_COUNT] = {.18f, .20f, .17f, .16f, .13f
 static const float MIX_PROMPTS[SYNTH_CATEGORY_COUNT] = {.28f, .28f, .10f, .13f, .08f, .13f, 0};
 
 /* Single cards for attribute learning: all sizes and turns the policy will see, mostly readable ones. */
-typedef struct look { synth_category category; int tile_scale; bool zoomed; float share; } look;
+typedef struct look {
+    synth_category category;
+    int tile_scale;
+    bool zoomed;
+    float share;
+} look;
 static const look LOOKS[] = {
-    {SYNTH_RD_EASY, 32, false, .32f},  {SYNTH_ROT_HARD, 32, false, .08f}, {SYNTH_RD_HARD, 1, true, .16f},
-    {SYNTH_ROT_HARD, 1, true, .10f},   {SYNTH_CNT_EASY, 32, false, .22f}, {SYNTH_RD_HARD, 1, false, .04f},
-    {SYNTH_ROT_HARD, 1, false, .04f},  {SYNTH_CNT_HARD, 1, false, .04f},
+    {SYNTH_RD_EASY, 32, false, .32f}, {SYNTH_ROT_HARD, 32, false, .08f}, {SYNTH_RD_HARD, 1, true, .16f},
+    {SYNTH_ROT_HARD, 1, true, .10f},  {SYNTH_CNT_EASY, 32, false, .22f}, {SYNTH_RD_HARD, 1, false, .04f},
+    {SYNTH_ROT_HARD, 1, false, .04f}, {SYNTH_CNT_HARD, 1, false, .04f},
 };
 enum { LOOK_COUNT = sizeof LOOKS / sizeof LOOKS[0], BATCH = 256 };
 
 /* Picks the category furthest behind its share: counts follow the mix to within one row. */
-typedef struct quota { int n; double share[SYNTH_CATEGORY_COUNT + LOOK_COUNT], given[SYNTH_CATEGORY_COUNT + LOOK_COUNT]; } quota;
+typedef struct quota {
+    int n;
+    double share[SYNTH_CATEGORY_COUNT + LOOK_COUNT], given[SYNTH_CATEGORY_COUNT + LOOK_COUNT];
+} quota;
 
 static int quota_next(quota *q)
 {
@@ -139,7 +147,8 @@ static status check_opts(const synth_opts *o)
     if (!o->split || !*o->split || strlen(o->split) > 64 || strpbrk(o->split, "/\\\"\n"))
         return FAIL(ST_EINVAL, "split must be a name of 1 to 64 characters without slashes or quotes");
     if (o->kind == SYNTH_LABELS && (o->mix || o->tile_scale))
-        return FAIL(ST_EINVAL, "label rows have a mix and tile sizes of their own; leave out the mix and the tile scale");
+        return FAIL(ST_EINVAL,
+                    "label rows have a mix and tile sizes of their own; leave out the mix and the tile scale");
     if (!(o->describe >= 0 && o->describe <= 1)) return FAIL(ST_EINVAL, "share of describe rows must be in [0,1]");
     const float *mix = o->mix ? o->mix : o->kind == SYNTH_PROMPTS ? MIX_PROMPTS : MIX_SFT;
     bool cards = mix[SYNTH_SCN_HARD] > 0 || mix[SYNTH_SCN_ROT] > 0;
@@ -147,7 +156,8 @@ static status check_opts(const synth_opts *o)
     if (s && s != 1 && s != 2 && s != 4 && s != 8 && s != 16 && s != 32)
         return FAIL(ST_EINVAL, "tile scale %d: must be 1, 2, 4, 8, 16 or 32", s);
     if (s > 8 && cards)
-        return FAIL(ST_EINVAL, "tile scale %d does not fit the cards of scn_hard and scn_rot; give a mix without them", s);
+        return FAIL(ST_EINVAL, "tile scale %d does not fit the cards of scn_hard and scn_rot; give a mix without them",
+                    s);
     return ST_OK;
 }
 

@@ -9,7 +9,9 @@ const char *const synth_colour_names[SYNTH_COLOURS] = {"red",  "green",  "blue",
 /* Where the tile's white bar stands after that many counter-clockwise quarter turns. */
 const char *const synth_turn_names[4] = {"up", "left", "down", "right"};
 
-typedef struct colour { uint8_t v[3]; } colour;
+typedef struct colour {
+    uint8_t v[3];
+} colour;
 
 static const colour CARD[SYNTH_COLOURS] = {{{250, 110, 110}}, {{100, 220, 110}}, {{125, 145, 255}}, {{245, 230, 90}},
                                            {{90, 225, 230}},  {{205, 125, 235}}, {{250, 170, 80}},  {{255, 180, 215}}};
@@ -20,7 +22,10 @@ static const uint8_t FONT[10][5] = {{7, 5, 5, 5, 7}, {2, 6, 2, 2, 7}, {7, 1, 7, 
                                     {7, 5, 7, 5, 7}, {7, 5, 7, 1, 1}};
 
 enum { CLEAR, BAR, PLATE, INK, SPECK, PAINTS };
-typedef struct tile { uint8_t at[SYNTH_TILE][SYNTH_TILE]; colour paint[PAINTS]; } tile;
+typedef struct tile {
+    uint8_t at[SYNTH_TILE][SYNTH_TILE];
+    colour paint[PAINTS];
+} tile;
 
 const char *synth_category_name(synth_category c)
 {
@@ -116,7 +121,10 @@ static void tile_paste(image *im, const tile *t, int x0, int y0, int scale)
 }
 
 /* The picture without detail is constant on every view pixel, so it is painted at the view's size and enlarged. */
-typedef struct canvas { colour at[SYNTH_VIEW][SYNTH_VIEW]; uint8_t noise[SYNTH_VIEW][SYNTH_VIEW]; } canvas;
+typedef struct canvas {
+    colour at[SYNTH_VIEW][SYNTH_VIEW];
+    uint8_t noise[SYNTH_VIEW][SYNTH_VIEW];
+} canvas;
 
 static void canvas_card(canvas *c, int bx, int by, int side, colour base)
 {
@@ -160,8 +168,10 @@ static void draw_card(synth_scene *s, canvas *c, rng *r)
     canvas_card(c, 2, 2, SYNTH_VIEW - 4, base);
     canvas_enlarge(c, &s->picture);
     tile t;
-    if (synth_counts(s->category)) dots_tile(&t, s->category == SYNTH_CNT_HARD, s->value, base, r);
-    else digit_tile(&t, s->value, s->turns, base, r);
+    if (synth_counts(s->category))
+        dots_tile(&t, s->category == SYNTH_CNT_HARD, s->value, base, r);
+    else
+        digit_tile(&t, s->value, s->turns, base, r);
     int corner = SYNTH_CELL + SYNTH_CENTRE - SYNTH_TILE / 2 * s->tile_scale, dx = 0, dy = 0;
     if (s->tile_scale == SYNTH_EASY_SCALE) dx = between(r, -16, 16), dy = between(r, -16, 16);
     tile_paste(&s->picture, &t, corner + dx, corner + dy, s->tile_scale);
@@ -205,8 +215,10 @@ void synth_draw(synth_scene *out, synth_category cat, int tile_scale, rng *r)
     canvas *c = malloc(sizeof *c);
     CHECK(c);
     noise_bytes(r, &c->noise[0][0], sizeof c->noise);
-    if (synth_has_cards(cat)) draw_cards(out, c, r);
-    else draw_card(out, c, r);
+    if (synth_has_cards(cat))
+        draw_cards(out, c, r);
+    else
+        draw_card(out, c, r);
     free(c);
     if (synth_has_cards(cat))
         snprintf(out->question, sizeof out->question, "What digit is on the card at %d,%d?", out->cell_col,

@@ -6,12 +6,12 @@
 #include "data/synth.h"
 
 enum {
-    SYNTH_SIDE = 672,    /* pixels of every picture */
-    SYNTH_BLOCK = 8,     /* pixels per side of one pixel of the model's view */
+    SYNTH_SIDE = 672, /* pixels of every picture */
+    SYNTH_BLOCK = 8,  /* pixels per side of one pixel of the model's view */
     SYNTH_VIEW = SYNTH_SIDE / SYNTH_BLOCK,
-    SYNTH_CELL = 224,    /* pitch of the lattice a scene's cards stand on */
-    SYNTH_CENTRE = 116,  /* tile centre inside its cell: the centre of one view pixel */
-    SYNTH_TILE = 20,     /* micro-pixels per side of the tile that holds the detail */
+    SYNTH_CELL = 224,   /* pitch of the lattice a scene's cards stand on */
+    SYNTH_CENTRE = 116, /* tile centre inside its cell: the centre of one view pixel */
+    SYNTH_TILE = 20,    /* micro-pixels per side of the tile that holds the detail */
     SYNTH_COLOURS = 8,
     SYNTH_EASY_SCALE = 32
 };
@@ -28,13 +28,18 @@ void synth_rotate(image *out, const image *in, int quarters);
 
 /* One finished line of data.jsonl with the pictures it names. */
 enum { SYNTH_ROW_PICTURES = 3 };
-typedef struct synth_picture { char name[32]; uint8_t *bytes; size_t n; } synth_picture;
+typedef struct synth_picture {
+    char name[32];
+    uint8_t *bytes;
+    size_t n;
+} synth_picture;
 typedef struct synth_row {
     json_out line;
     int n_picture;
     synth_picture picture[SYNTH_ROW_PICTURES];
 } synth_row;
-/* Stage V and "Describe." rows look at single cards only: tile_view 0 draws the picture itself, 1 shows the zoomed tile. */
+/* Stage V and "Describe." rows look at single cards only: tile_view 0 draws the picture itself, 1 shows the zoomed
+ * tile. */
 typedef struct synth_ask {
     const char *id;
     synth_kind kind;

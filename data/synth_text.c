@@ -138,7 +138,10 @@ static status put_tool_turns(synth_row *row, const synth_scene *s, const char *a
 }
 
 /* What can be read in the row's own picture without code: everything when the tile fills it, else only the colour. */
-typedef struct seen { const char *size, *kind, *turn; char value[4]; } seen;
+typedef struct seen {
+    const char *size, *kind, *turn;
+    char value[4];
+} seen;
 
 static seen see(const synth_scene *s, bool zoomed)
 {
@@ -180,8 +183,8 @@ status synth_row_write(synth_row *row, const synth_scene *s, const synth_ask *as
     synth_picture *p;
     image tile = {0};
     if (ask->zoomed)
-        synth_crop(&tile, &s->picture, s->cell_col * SYNTH_CELL + SYNTH_CENTRE,
-                   s->cell_row * SYNTH_CELL + SYNTH_CENTRE, SYNTH_TILE / 2 * s->tile_scale);
+        synth_crop(&tile, &s->picture, s->cell_col * SYNTH_CELL + SYNTH_CENTRE, s->cell_row * SYNTH_CELL + SYNTH_CENTRE,
+                   SYNTH_TILE / 2 * s->tile_scale);
     status st = add_picture(row, ask->zoomed ? &tile : &s->picture, &p);
     image_free(&tile);
     if (st != ST_OK) goto out;

@@ -9,13 +9,16 @@
 #include "core/status.h"
 
 typedef struct tokenizer tokenizer;
-typedef struct ids { int32_t *v; int n, cap; } ids; /* growing list; owned by whoever holds the struct */
+typedef struct ids {
+    int32_t *v;
+    int n, cap;
+} ids; /* growing list; owned by whoever holds the struct */
 void ids_push(ids *l, int32_t id);
 void ids_free(ids *l);
 
 status tokenizer_load(tokenizer **out, const char *path); /* tokenizer.json; ST_EINVAL names what isn't supported */
 void tokenizer_destroy(tokenizer *t);
-int tokenizer_vocab(const tokenizer *t); /* highest id + 1 */
+int tokenizer_vocab(const tokenizer *t);                 /* highest id + 1 */
 int tokenizer_id(const tokenizer *t, const char *added); /* id of an added token by its text; -1 if none */
 
 /* Appends ids of UTF-8 text (ST_EINVAL if it isn't). parse_special: added tokens in the text become their ids; with
@@ -27,10 +30,14 @@ void tokenizer_decode(const tokenizer *t, const int32_t *id, int n, bool skip_sp
 /* Decode to a fresh NUL-terminated valid UTF-8 string, invalid sequences replaced by U+FFFD; caller frees. */
 char *tokenizer_text(const tokenizer *t, const int32_t *id, int n, bool skip_special);
 
-/* Learns a tokenizer from texts: specials first split out, Qwen pre-tokenizer, then at most `merges` merges by pair count
- * (ties: the smaller pair; fewer when every word has become one token), writes a complete tokenizer.json at path.
+/* Learns a tokenizer from texts: specials first split out, Qwen pre-tokenizer, then at most `merges` merges by pair
+ * count (ties: the smaller pair; fewer when every word has become one token), writes a complete tokenizer.json at path.
  * added[i].special as in Hugging Face. */
-typedef struct added_token { const char *text; bool special; } added_token;
-status tokenizer_train(const char *const *texts, int64_t n, const added_token *added, int n_added, int merges, const char *path);
+typedef struct added_token {
+    const char *text;
+    bool special;
+} added_token;
+status tokenizer_train(const char *const *texts, int64_t n, const added_token *added, int n_added, int merges,
+                       const char *path);
 
 #endif

@@ -5,22 +5,29 @@
 #include "data/tokenizer.h"
 
 /* The one pre-tokenizer regex that is supported; Qwen2, 2.5, 3 and both VL families have it. */
-#define TOKENIZER_REGEX                                                                                                \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"  \
+#define TOKENIZER_REGEX                                                                                               \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|" \
     "\\s+(?!\\S)|\\s+"
 
 /* Text of every id. used false: a row without a string. */
-typedef struct token { char *text; int32_t len; bool used, added, special; } token;
+typedef struct token {
+    char *text;
+    int32_t len;
+    bool used, added, special;
+} token;
 
-typedef struct merge_rule { uint64_t pair; int32_t rank, made; } merge_rule; /* pair = a << 32 | b; made < 0: empty slot */
+typedef struct merge_rule {
+    uint64_t pair;
+    int32_t rank, made;
+} merge_rule; /* pair = a << 32 | b; made < 0: empty slot */
 
 struct tokenizer {
-    int n;             /* highest id + 1 */
-    token *tokens;     /* (n) */
+    int n;         /* highest id + 1 */
+    token *tokens; /* (n) */
     int32_t byte_id[256];
     merge_rule *merges; /* open addressing, n_slot a power of two */
     uint64_t n_slot;
-    int32_t *added;    /* ids of added tokens grouped by first byte, longer ones first within a group */
+    int32_t *added; /* ids of added tokens grouped by first byte, longer ones first within a group */
     int n_added;
     int added_from[257];
 };
@@ -35,7 +42,10 @@ typedef void tokenizer_piece_fn(void *ctx, const char *piece, size_t n);
 void tokenizer_split(const char *s, size_t n, tokenizer_piece_fn *piece, void *ctx);
 
 /* The leftmost, longest added token in s[from..n). None: id -1, at n, len 0. */
-typedef struct added_match { int32_t id; size_t at, len; } added_match;
+typedef struct added_match {
+    int32_t id;
+    size_t at, len;
+} added_match;
 added_match tokenizer_find_added(const tokenizer *t, const char *s, size_t n, size_t from);
 /* Sorts t->added and fills added_from. */
 void tokenizer_index_added(tokenizer *t);

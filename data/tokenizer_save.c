@@ -1,4 +1,5 @@
-/* Writes a learnt tokenizer as tokenizer.json, with the parts Qwen's has: for this program and the tokenizers library. */
+/* Writes a learnt tokenizer as tokenizer.json, with the parts Qwen's has: for this program and the tokenizers library.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,17 +1,20 @@
-/* A finished episode is a value: the contract between rollout (writes it), reward (scores it) and rl (learns from it). */
+/* A finished episode is a value: the contract between rollout (writes it), reward (scores it) and rl (learns from it).
+ */
 #ifndef DATA_TRAJ_H
 #define DATA_TRAJ_H
 
 #include "data/chat.h"
 
 /* How the episode ended. Only ANSWERED is a normal end; the config decides what happens to the others. */
-#define TRAJ_OUTCOMES(X) X(ANSWERED, "answered") X(NO_ANSWER, "no_answer") X(MAX_TURNS, "max_turns") \
-    X(MAX_TOKENS, "max_tokens") X(MAX_IMAGES, "max_images") X(TURN_CUT, "turn_cut") X(INFRA, "infra")
+#define TRAJ_OUTCOMES(X)                                                                                        \
+    X(ANSWERED, "answered")                                                                                     \
+    X(NO_ANSWER, "no_answer") X(MAX_TURNS, "max_turns") X(MAX_TOKENS, "max_tokens") X(MAX_IMAGES, "max_images") \
+        X(TURN_CUT, "turn_cut") X(INFRA, "infra")
 typedef enum traj_outcome {
 #define TRAJ_ENUM(id, name) TRAJ_##id,
     TRAJ_OUTCOMES(TRAJ_ENUM)
 #undef TRAJ_ENUM
-    TRAJ_OUTCOME_COUNT
+        TRAJ_OUTCOME_COUNT
 } traj_outcome;
 const char *traj_outcome_name(traj_outcome o);
 
@@ -28,49 +31,52 @@ typedef struct tool_record {
 } tool_record;
 
 typedef struct traj_turn {
-    int start, end;      /* token range the policy sampled, [start,end) */
-    char *text;          /* decoded, valid UTF-8 */
-    char *code;          /* NULL: no call */
+    int start, end; /* token range the policy sampled, [start,end) */
+    char *text;     /* decoded, valid UTF-8 */
+    char *code;     /* NULL: no call */
     tool_record tool;
-    char *tool_text;     /* what went back to the model; NULL: no call */
+    char *tool_text;         /* what went back to the model; NULL: no call */
     int image_from, n_image; /* returned images: range in traj.images */
 } traj_turn;
 
 typedef struct traj_image {
-    image view;          /* what the model saw */
+    image view; /* what the model saw */
     int32_t grid[3];
-    int w, h;            /* original size */
+    int w, h; /* original size */
 } traj_image;
 
 enum { TRAJ_MAX_PART = 8 };
-typedef struct reward_part { char name[24]; float value; } reward_part;
+typedef struct reward_part {
+    char name[24];
+    float value;
+} reward_part;
 
 typedef struct traj {
-    const sample *sample;     /* borrowed from the dataset batch */
-    int64_t prompt;           /* index of the prompt in this step; group = all trajectories with equal prompt */
-    int index;                /* 0..group size-1 */
+    const sample *sample; /* borrowed from the dataset batch */
+    int64_t prompt;       /* index of the prompt in this step; group = all trajectories with equal prompt */
+    int index;            /* 0..group size-1 */
     int n_tok;
     int32_t *id;
-    uint8_t *mask;            /* 1 = sampled by the policy */
-    float *logp;              /* of each sampled token at the sampling temperature; 0 elsewhere */
-    int16_t *turn_of;         /* turn index of sampled tokens, -1 elsewhere */
-    int n_image, n_borrowed;  /* views of the first n_borrowed images belong to the prompt, which outlives this */
-    traj_image *images;       /* in order of the image runs: prompt images first, then returned ones */
-    mrope_image *run;         /* (n_image) where each sits in id */
+    uint8_t *mask;           /* 1 = sampled by the policy */
+    float *logp;             /* of each sampled token at the sampling temperature; 0 elsewhere */
+    int16_t *turn_of;        /* turn index of sampled tokens, -1 elsewhere */
+    int n_image, n_borrowed; /* views of the first n_borrowed images belong to the prompt, which outlives this */
+    traj_image *images;      /* in order of the image runs: prompt images first, then returned ones */
+    mrope_image *run;        /* (n_image) where each sits in id */
     int n_turn;
     traj_turn *turns;
     traj_outcome outcome;
-    char *answer;             /* NULL unless one was given */
+    char *answer; /* NULL unless one was given */
     /* reward fills these */
-    float acc;                /* verifier's score in [0,1] */
+    float acc; /* verifier's score in [0,1] */
     bool format_ok;
-    float reward;             /* total R */
+    float reward; /* total R */
     int n_part;
     reward_part parts[TRAJ_MAX_PART];
     /* rl fills these */
     float adv_seq;
-    float *adv;               /* (n_tok) per-token advantage; NULL until computed */
-    bool masked;              /* takes no part in the loss (infra failure, or budget cut when so configured) */
+    float *adv;  /* (n_tok) per-token advantage; NULL until computed */
+    bool masked; /* takes no part in the loss (infra failure, or budget cut when so configured) */
     double wall_s, tool_wait_s;
 } traj;
 

@@ -1,4 +1,5 @@
-/* The Unicode the tokenizer needs: UTF-8, letters, numbers, white space, and NFC. Tables: unicode_tables.c (generated). */
+/* The Unicode the tokenizer needs: UTF-8, letters, numbers, white space, and NFC. Tables: unicode_tables.c (generated).
+ */
 #ifndef DATA_UNICODE_H
 #define DATA_UNICODE_H
 

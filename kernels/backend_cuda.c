@@ -31,8 +31,9 @@ status backend_open_cuda(backend **out, int device, const char *plugin)
         plugin = path;
     }
     if (access(plugin, F_OK) != 0)
-        return FAIL(ST_EUNAVAIL, "cuda:%d: plug-in %s was not built (configure with CUDACXX set to nvcc); use device cpu",
-                    device, plugin);
+        return FAIL(ST_EUNAVAIL,
+                    "cuda:%d: plug-in %s was not built (configure with CUDACXX set to nvcc); use device cpu", device,
+                    plugin);
     void *lib = dlopen(plugin, RTLD_NOW | RTLD_LOCAL);
     if (!lib) return FAIL(ST_EUNAVAIL, "cuda:%d: plug-in cannot be loaded: %s", device, dlerror());
     cuda_open_fn *open_device;

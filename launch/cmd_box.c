@@ -23,7 +23,10 @@ typedef struct box_args {
 /* ---- arguments -> sandbox section ---- */
 
 enum { SETS = 40 };
-typedef struct set_list { int n; char *v[SETS]; } set_list;
+typedef struct set_list {
+    int n;
+    char *v[SETS];
+} set_list;
 
 static status add_set(set_list *s, char *text)
 {
@@ -39,8 +42,10 @@ static status add_set(set_list *s, char *text)
 /* "wall=2,memory=256": short names of the limits, or the sandbox keys themselves. */
 static status add_limits(set_list *s, const char *list)
 {
-    static const char *const names[][2] = {{"wall", "wall_s"}, {"grace", "wall_grace_s"}, {"cpu", "cpu_s"}, {"memory", "memory_mib"},
-                                           {"tmp", "tmp_mib"}, {"output", "output_kib_max"}, {"images", "images_per_turn"}};
+    static const char *const names[][2] = {
+        {"wall", "wall_s"},           {"grace", "wall_grace_s"}, {"cpu", "cpu_s"},
+        {"memory", "memory_mib"},     {"tmp", "tmp_mib"},        {"output", "output_kib_max"},
+        {"images", "images_per_turn"}};
     char *copy = strdup(list), *save = NULL;
     if (copy == NULL) return FAIL(ST_ENOMEM, "no memory for options");
     status st = ST_OK;
@@ -79,7 +84,8 @@ static status read_config(config **cfg, box_config *c, const box_args *a)
     for (int i = 0; i < a->sets.n && st == ST_OK; i++) st = add_set(&s, strdup(a->sets.v[i]));
     if (st == ST_OK) st = config_load(cfg, a->files.v, a->files.n, (const char *const *)s.v, s.n);
     if (st == ST_OK) st = config_bind(*cfg, "sandbox", box_fields, c);
-    if (st == ST_OK) st = config_check(*cfg, config_sections); /* other sections of a shared config file are legal, typos are not */
+    if (st == ST_OK)
+        st = config_check(*cfg, config_sections); /* other sections of a shared config file are legal, typos are not */
     if (st == ST_OK) st = config_finish(*cfg);
     for (int i = 0; i < s.n; i++) free(s.v[i]);
     return st;
@@ -188,7 +194,10 @@ static status print_record(const box_result *r, const char *dir, int turn)
         json_put_null(&o);
     }
     status st = write_images(r, dir, turn, &o);
-    const struct { const char *key; double v; } numbers[] = {
+    const struct {
+        const char *key;
+        double v;
+    } numbers[] = {
         {"wall_ms", r->wall_ms}, {"cpu_ms", r->cpu_ms}, {"queue_ms", r->queue_ms}, {"peak_mib", r->peak_mib}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         json_key(&o, numbers[i].key);
@@ -285,17 +294,21 @@ status cmd_box(int argc, char **argv)
     box_args a = {0};
     arg_list pos = {0};
     bool helped = false;
-    const arg table[] = {{"image", ARG_LIST, &a.images, "FILE", "picture the code sees as img / input_image; may be repeated (input_images)"},
-                         {"out", ARG_STR, &a.out, "DIR", "directory for the pictures the code returns"},
-                         {"preset", ARG_STR, &a.preset, "PYTHON", "run before the first turn, instead of sandbox.preset"},
-                         {"limits", ARG_STR, &a.limits, "K=V,...", "wall, grace, cpu (s), memory, tmp (MiB), pids, output (KiB), images"},
-                         {"tier", ARG_STR, &a.tier, "T0|T1|T2", "weakest isolation accepted"},
-                         {"seed", ARG_INT, &a.seed, "N", "seed of Python's and numpy's generators"},
-                         {"interactive", ARG_FLAG, &a.interactive, NULL, "many turns in one box, separated by lines starting with # %%"},
-                         {"config", ARG_LIST, &a.files, "FILE", "config whose sandbox section is used"},
-                         {"set", ARG_LIST, &a.sets, "S.K=V", "override a config key"},
-                         {NULL, ARG_FLAG, NULL, NULL, NULL}};
-    TRY(args_parse(argc, argv, "Run Python in the sandbox: FILE, or - for standard input. Prints one JSON record per turn.",
+    const arg table[] = {
+        {"image", ARG_LIST, &a.images, "FILE",
+         "picture the code sees as img / input_image; may be repeated (input_images)"},
+        {"out", ARG_STR, &a.out, "DIR", "directory for the pictures the code returns"},
+        {"preset", ARG_STR, &a.preset, "PYTHON", "run before the first turn, instead of sandbox.preset"},
+        {"limits", ARG_STR, &a.limits, "K=V,...",
+         "wall, grace, cpu (s), memory, tmp (MiB), pids, output (KiB), images"},
+        {"tier", ARG_STR, &a.tier, "T0|T1|T2", "weakest isolation accepted"},
+        {"seed", ARG_INT, &a.seed, "N", "seed of Python's and numpy's generators"},
+        {"interactive", ARG_FLAG, &a.interactive, NULL, "many turns in one box, separated by lines starting with # %%"},
+        {"config", ARG_LIST, &a.files, "FILE", "config whose sandbox section is used"},
+        {"set", ARG_LIST, &a.sets, "S.K=V", "override a config key"},
+        {NULL, ARG_FLAG, NULL, NULL, NULL}};
+    TRY(args_parse(argc, argv,
+                   "Run Python in the sandbox: FILE, or - for standard input. Prints one JSON record per turn.",
                    "codedance box --image photo.png --out shown --limits wall=2 crop.py", table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("give one Python file, or - for standard input");

@@ -7,7 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct sub { const char *name, *help; status (*run)(int argc, char **argv); } sub;
+typedef struct sub {
+    const char *name, *help;
+    status (*run)(int argc, char **argv);
+} sub;
 static const sub subs[] = {
 #define DATA_ROW(name, help) {#name, help, data_##name},
     DATA_COMMANDS(DATA_ROW)
@@ -26,7 +29,8 @@ static void print_help(void)
 
 status cmd_data(int argc, char **argv)
 {
-    if (argc < 2) return args_usage("which one? synth, import, inspect, filter, verify, tokenizer or leak (see --help)");
+    if (argc < 2)
+        return args_usage("which one? synth, import, inspect, filter, verify, tokenizer or leak (see --help)");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return print_help(), ST_OK;
     const sub *nearest = NULL;
     int best = 3;

@@ -4,12 +4,12 @@
 
 #include "core/status.h"
 
-#define DATA_COMMANDS(X) \
-    X(synth, "write a dataset of the demo's scenes") \
-    X(import, "pack a JSONL file and its pictures into HDF5 shards") \
-    X(inspect, "counts of a dataset, or one row as a conversation") \
-    X(filter, "keep some rows of a JSONL file") \
-    X(verify, "read everything and report damage") \
+#define DATA_COMMANDS(X)                                              \
+    X(synth, "write a dataset of the demo's scenes")                  \
+    X(import, "pack a JSONL file and its pictures into HDF5 shards")  \
+    X(inspect, "counts of a dataset, or one row as a conversation")   \
+    X(filter, "keep some rows of a JSONL file")                       \
+    X(verify, "read everything and report damage")                    \
     X(tokenizer, "learn a byte-level BPE tokenizer from JSONL files") \
     X(leak, "measure what the model's view gives away about hard details")
 

@@ -1,7 +1,7 @@
-/* data leak: is the hard detail really gone in what the model sees? A two-layer perceptron is given the 8x8 pixels of the
- * view round the detail, the card's colour and its name, and many labelled examples: far more help than the policy has. If
- * it stays near chance the detail can't be read without code. Two easier sizes show that the test finds a leak where there is
- * one. It bounds what such a perceptron finds; it is no proof. */
+/* data leak: is the hard detail really gone in what the model sees? A two-layer perceptron is given the 8x8 pixels of
+ * the view round the detail, the card's colour and its name, and many labelled examples: far more help than the policy
+ * has. If it stays near chance the detail can't be read without code. Two easier sizes show that the test finds a leak
+ * where there is one. It bounds what such a perceptron finds; it is no proof. */
 #include "core/arena.h"
 #include "core/clock.h"
 #include "core/log.h"
@@ -18,7 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AROUND = 8, PIXELS = AROUND * AROUND * 3, FEATURES = PIXELS + 3 + SYNTH_COLOURS, HIDDEN = 256, CLASSES = 10, BATCH = 128 };
+enum {
+    AROUND = 8,
+    PIXELS = AROUND * AROUND * 3,
+    FEATURES = PIXELS + 3 + SYNTH_COLOURS,
+    HIDDEN = 256,
+    CLASSES = 10,
+    BATCH = 128
+};
 
 typedef struct probe {
     synth_category category;
@@ -27,15 +34,25 @@ typedef struct probe {
     double chance, goal; /* best accuracy allowed; 1: none, the row shows that the test can find a leak */
 } probe;
 static const probe PROBES[] = {
-    {SYNTH_RD_HARD, 1, "digit", .10, .25},          {SYNTH_ROT_HARD, 1, "rotated digit", .10, .25},
-    {SYNTH_CNT_HARD, 1, "count", 1. / 9, .40},      {SYNTH_RD_HARD, 2, "digit twice as large", .10, 1},
+    {SYNTH_RD_HARD, 1, "digit", .10, .25},
+    {SYNTH_ROT_HARD, 1, "rotated digit", .10, .25},
+    {SYNTH_CNT_HARD, 1, "count", 1. / 9, .40},
+    {SYNTH_RD_HARD, 2, "digit twice as large", .10, 1},
     {SYNTH_RD_HARD, 4, "digit 4 times as large", .10, 1},
 };
 enum { PROBE_COUNT = sizeof PROBES / sizeof PROBES[0] };
 
-typedef struct examples { int n; float *x; int32_t *label; } examples;
+typedef struct examples {
+    int n;
+    float *x;
+    int32_t *label;
+} examples;
 
-typedef struct drawing { const probe *p; uint64_t seed, stream; examples *to; } drawing;
+typedef struct drawing {
+    const probe *p;
+    uint64_t seed, stream;
+    examples *to;
+} drawing;
 
 /* The view's pixels: a window aligned to the view's grid shrinks to exactly the pixels the whole picture gives. */
 static void look(const synth_scene *s, float *x)
@@ -65,7 +82,8 @@ static void draw_some(void *ctx, int begin, int end, int thread)
     const drawing *d = ctx;
     for (int i = begin; i < end; i++) {
         rng r = {rng_make_key(d->seed, RNG_SYNTH, d->stream, (uint64_t)i, (uint64_t)d->p->category,
-                              (uint64_t)d->p->tile_scale), 0};
+                              (uint64_t)d->p->tile_scale),
+                 0};
         synth_scene s;
         synth_draw(&s, d->p->category, d->p->tile_scale, &r);
         look(&s, d->to->x + (size_t)i * FEATURES);
@@ -94,7 +112,10 @@ static void normalise(examples *train, examples *test)
     }
 }
 
-typedef struct weights { arena *a; tensor w1, b1, w2; } weights;
+typedef struct weights {
+    arena *a;
+    tensor w1, b1, w2;
+} weights;
 
 typedef struct net {
     backend *b;
@@ -133,7 +154,8 @@ static status net_open(net *n, backend *b, uint64_t seed)
     rng_key key = rng_make_key(seed, RNG_INIT, 0x1eac, 0, 0, 0);
     for (int i = 0; i < HIDDEN * FEATURES; i++) w[i] = rng_normal(key, (uint64_t)i) / sqrtf(FEATURES);
     b->upload(b, &n->p.w1, w);
-    for (int i = 0; i < CLASSES * HIDDEN; i++) w[i] = 0.1f * rng_normal(key, (uint64_t)HIDDEN * FEATURES + (uint64_t)i) / sqrtf(HIDDEN);
+    for (int i = 0; i < CLASSES * HIDDEN; i++)
+        w[i] = 0.1f * rng_normal(key, (uint64_t)HIDDEN * FEATURES + (uint64_t)i) / sqrtf(HIDDEN);
     b->upload(b, &n->p.w2, w);
     free(w);
     b->fill(b, &n->dlogp, -1.0f / BATCH);
@@ -190,10 +212,12 @@ static double accuracy(net *n, const examples *e, float *stage)
     return (double)right / seen;
 }
 
-typedef struct outcome { double last, best; } outcome;
+typedef struct outcome {
+    double last, best;
+} outcome;
 
-static status train(backend *b, const examples *tr, const examples *te, int epochs, uint64_t seed, progress *bar, int64_t done,
-                    outcome *out)
+static status train(backend *b, const examples *tr, const examples *te, int epochs, uint64_t seed, progress *bar,
+                    int64_t done, outcome *out)
 {
     net n = {0};
     status st = net_open(&n, b, seed);
@@ -212,7 +236,13 @@ static status train(backend *b, const examples *tr, const examples *te, int epoc
             float lr = 1e-3f * (1 - 0.95f * (float)t / (float)total);
             t++;
             feed(&n, tr, order + at, stage);
-            learn(&n, &(adamw_step){.lr = lr, .beta1 = .9f, .beta2 = .98f, .eps = 1e-8f, .weight_decay = .05f, .grad_scale = 1, .t = t});
+            learn(&n, &(adamw_step){.lr = lr,
+                                    .beta1 = .9f,
+                                    .beta2 = .98f,
+                                    .eps = 1e-8f,
+                                    .weight_decay = .05f,
+                                    .grad_scale = 1,
+                                    .t = t});
         }
         st = b->sync(b);
         out->last = accuracy(&n, te, stage);
@@ -269,8 +299,10 @@ static void report_json(json_out *o, const outcome *r, int n, int epochs, int64_
         json_key(o, "accuracy"), json_put_num(o, r[i].last);
         json_key(o, "best_epoch"), json_put_num(o, r[i].best);
         json_key(o, "goal");
-        if (PROBES[i].goal < 1) json_put_num(o, PROBES[i].goal);
-        else json_put_null(o);
+        if (PROBES[i].goal < 1)
+            json_put_num(o, PROBES[i].goal);
+        else
+            json_put_null(o);
         json_close(o, '}');
     }
     json_close(o, ']');
@@ -283,8 +315,8 @@ static void report_table(const outcome *r)
     for (int i = 0; i < PROBE_COUNT; i++) {
         char goal[16] = "leaks";
         if (PROBES[i].goal < 1) snprintf(goal, sizeof goal, "<=%.2f", PROBES[i].goal);
-        printf("%-10s %-24s %6.2f %9.3f %11.3f %6s\n", synth_category_name(PROBES[i].category), PROBES[i].what, PROBES[i].chance,
-               r[i].last, r[i].best, goal);
+        printf("%-10s %-24s %6.2f %9.3f %11.3f %6s\n", synth_category_name(PROBES[i].category), PROBES[i].what,
+               PROBES[i].chance, r[i].last, r[i].best, goal);
     }
 }
 
@@ -301,8 +333,10 @@ status data_leak(int argc, char **argv)
                          {"json", ARG_FLAG, &json_wanted, NULL, "print JSON instead of the table"},
                          {"out", ARG_STR, &out, "FILE", "also write the JSON here"},
                          {.name = NULL}};
-    TRY(args_parse(argc, argv, "trains a small classifier on the view's pixels round the hard detail: near chance = the detail is gone",
-                   "codedance data leak --seed 1 --n 24000", table, NULL, &helped));
+    TRY(args_parse(
+        argc, argv,
+        "trains a small classifier on the view's pixels round the hard detail: near chance = the detail is gone",
+        "codedance data leak --seed 1 --n 24000", table, NULL, &helped));
     if (helped) return ST_OK;
     if (n < BATCH || n > 10000000) return args_usage("--n must be between %d and 10000000", BATCH);
     if (epochs < 1 || epochs > 1000) return args_usage("--epochs must be between 1 and 1000");
@@ -322,8 +356,10 @@ status data_leak(int argc, char **argv)
     if (st != ST_OK) return st;
     json_out o;
     report_json(&o, r, (int)n, (int)epochs, seed, clock_now() - start);
-    if (json_wanted) printf("%.*s\n", (int)o.len, o.text);
-    else report_table(r);
+    if (json_wanted)
+        printf("%.*s\n", (int)o.len, o.text);
+    else
+        report_table(r);
     if (out) {
         FILE *f = fopen(out, "w");
         bool bad = !f || fprintf(f, "%.*s\n", (int)o.len, o.text) < 0;

@@ -16,7 +16,10 @@
 
 enum { MAX_GROUPS = 256 };
 
-typedef struct tally { char name[64]; int64_t n; } tally;
+typedef struct tally {
+    char name[64];
+    int64_t n;
+} tally;
 
 static void count(tally *t, int *n, const char *name)
 {
@@ -34,8 +37,10 @@ static void count(tally *t, int *n, const char *name)
 static void print_image(dataset *d, const char *ref)
 {
     image im = {0};
-    if (dataset_image(d, ref, &im) == ST_OK) printf("[image %dx%d %s]", im.w, im.h, ref);
-    else printf("[image %s: %s]", ref, fail_message());
+    if (dataset_image(d, ref, &im) == ST_OK)
+        printf("[image %dx%d %s]", im.w, im.h, ref);
+    else
+        printf("[image %s: %s]", ref, fail_message());
     image_free(&im);
 }
 
@@ -62,8 +67,10 @@ static status print_row(dataset *d, int64_t i)
         printf("--- %s\n", role_name(s.messages[m].role));
         for (int k = 0; k < s.messages[m].n_part; k++) {
             const part *p = &s.messages[m].parts[k];
-            if (p->text) printf("%s", p->text);
-            else print_image(d, s.images[p->image]);
+            if (p->text)
+                printf("%s", p->text);
+            else
+                print_image(d, s.images[p->image]);
         }
         printf("\n");
     }
@@ -91,10 +98,11 @@ static status print_counts(dataset *d, const char *path)
     }
     progress_end(bar);
     if (st == ST_OK) {
-        printf("%s: %lld rows, %lld messages (at most %lld in a row), %lld pictures, %lld reference answers\n", path, (long long)n,
-               (long long)messages, (long long)longest, (long long)images, (long long)answers);
+        printf("%s: %lld rows, %lld messages (at most %lld in a row), %lld pictures, %lld reference answers\n", path,
+               (long long)n, (long long)messages, (long long)longest, (long long)images, (long long)answers);
         for (int i = 0; i < groups; i++)
-            printf("  %-16s %8lld  %5.1f%%\n", group[i].name, (long long)group[i].n, 100.0 * (double)group[i].n / (double)n);
+            printf("  %-16s %8lld  %5.1f%%\n", group[i].name, (long long)group[i].n,
+                   100.0 * (double)group[i].n / (double)n);
     }
     free(group);
     return st;
@@ -105,7 +113,8 @@ status data_inspect(int argc, char **argv)
     int64_t row = -1;
     bool helped = false;
     arg_list pos = {0};
-    const arg table[] = {{"row", ARG_INT, &row, "I", "show this row (from 0) as a conversation instead of counting"}, {.name = NULL}};
+    const arg table[] = {{"row", ARG_INT, &row, "I", "show this row (from 0) as a conversation instead of counting"},
+                         {.name = NULL}};
     TRY(args_parse(argc, argv, "shows what a dataset holds: PATH is a .jsonl, a .h5 or a folder of shards",
                    "codedance data inspect data/sft/data.jsonl --row 3", table, &pos, &helped));
     if (helped) return ST_OK;
@@ -115,7 +124,8 @@ status data_inspect(int argc, char **argv)
     status st;
     if (row < -1 || row >= dataset_count(d))
         st = args_usage("--row must be between 0 and %lld", (long long)dataset_count(d) - 1);
-    else st = row >= 0 ? print_row(d, row) : print_counts(d, pos.v[0]);
+    else
+        st = row >= 0 ? print_row(d, row) : print_counts(d, pos.v[0]);
     dataset_close(d);
     return st;
 }
@@ -198,8 +208,10 @@ static status copy_rows(const wanted *w, const char *in, FILE *to, const char *o
 static void folder_of(const char *path, char *out, size_t cap)
 {
     const char *slash = strrchr(path, '/');
-    if (!slash) snprintf(out, cap, ".");
-    else snprintf(out, cap, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (!slash)
+        snprintf(out, cap, ".");
+    else
+        snprintf(out, cap, "%.*s", slash == path ? 1 : (int)(slash - path), path);
 }
 
 /* Pictures are named relative to the file, so the result must lie next to it. */
@@ -228,13 +240,15 @@ status data_filter(int argc, char **argv)
                          {"out", ARG_STR, &out, "FILE", "the .jsonl to write, in the same folder"},
                          {.name = NULL}};
     TRY(args_parse(argc, argv, "copies the rows of FILE.jsonl that meet every condition",
-                   "codedance data filter data/sft/data.jsonl --category rd_hard,rot_hard --where x_form=tool --out data/sft/tool.jsonl",
+                   "codedance data filter data/sft/data.jsonl --category rd_hard,rot_hard --where x_form=tool --out "
+                   "data/sft/tool.jsonl",
                    table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("one FILE.jsonl is needed");
     if (!out) return args_usage("--out FILE is needed");
     size_t n = strlen(pos.v[0]);
-    if (n < 6 || strcmp(pos.v[0] + n - 6, ".jsonl") != 0) return args_usage("%s: only .jsonl files can be filtered", pos.v[0]);
+    if (n < 6 || strcmp(pos.v[0] + n - 6, ".jsonl") != 0)
+        return args_usage("%s: only .jsonl files can be filtered", pos.v[0]);
     for (int i = 0; i < w.where.n; i++)
         if (!strchr(w.where.v[i], '=')) return args_usage("--where needs FIELD=VALUE, not \"%s\"", w.where.v[i]);
     TRY(same_folder(pos.v[0], out));
@@ -303,7 +317,8 @@ status data_verify(int argc, char **argv)
     bool helped = false;
     arg_list pos = {0};
     const arg table[] = {{.name = NULL}};
-    TRY(args_parse(argc, argv, "reads every row and picture of PATH (.jsonl, .h5 or a folder of shards) and compares checksums",
+    TRY(args_parse(argc, argv,
+                   "reads every row and picture of PATH (.jsonl, .h5 or a folder of shards) and compares checksums",
                    "codedance data verify data/sft/shards", table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("one PATH is needed");

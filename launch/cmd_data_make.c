@@ -31,7 +31,8 @@ static status parse_mix(const char *text, float *mix)
             char known[256];
             size_t at = 0;
             for (int i = 0; i < SYNTH_CATEGORY_COUNT; i++)
-                at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", synth_category_name((synth_category)i));
+                at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "",
+                                       synth_category_name((synth_category)i));
             return args_usage("--mix: unknown category \"%.*s\"; known: %s", (int)n, p, known);
         }
         const char *number = p + n + (p[n] == '=');
@@ -53,19 +54,22 @@ status data_synth(int argc, char **argv)
     double describe = -1;
     bool helped = false;
     const arg table[] = {
-        {"kind", ARG_STR, &kind, "KIND", "sft (tool or direct by a fair coin), direct, prompts (no answers) or labels (sft)"},
+        {"kind", ARG_STR, &kind, "KIND",
+         "sft (tool or direct by a fair coin), direct, prompts (no answers) or labels (sft)"},
         {"n", ARG_INT, &n, "N", "rows (1000)"},
         {"seed", ARG_INT, &seed, "S", "other seeds give other scenes (0)"},
         {"split", ARG_STR, &split, "NAME", "names the rows; other names give other scenes (train)"},
         {"mix", ARG_STR, &mix_text, "CAT=W,...", "relative weights of categories (the kind's own mix)"},
-        {"tile-scale", ARG_INT, &tile_scale, "K", "size of the detail: 1 hard, 2, 4, 8, 16, 32 easy (the category's own)"},
+        {"tile-scale", ARG_INT, &tile_scale, "K",
+         "size of the detail: 1 hard, 2, 4, 8, 16, 32 easy (the category's own)"},
         {"describe", ARG_NUM, &describe, "SHARE", "share of \"Describe.\" rows in sft and direct (0.06)"},
         {"threads", ARG_INT, &threads, "N", "0: every CPU (0)"},
         {"out", ARG_STR, &out, "DIR", "where data.jsonl and img/ go"},
         {.name = NULL}};
-    TRY(args_parse(argc, argv, "draws the demo's scenes and writes what the oracle says about them",
-                   "codedance data synth --kind prompts --n 600 --seed 1 --split eval --mix rd_easy=1,rd_hard=1 --out data/eval", table,
-                   NULL, &helped));
+    TRY(args_parse(
+        argc, argv, "draws the demo's scenes and writes what the oracle says about them",
+        "codedance data synth --kind prompts --n 600 --seed 1 --split eval --mix rd_easy=1,rd_hard=1 --out data/eval",
+        table, NULL, &helped));
     if (helped) return ST_OK;
     if (!out) return args_usage("--out DIR is needed");
     int k = 0;
@@ -75,7 +79,8 @@ status data_synth(int argc, char **argv)
     if (seed < 0) return args_usage("--seed must not be negative");
     if (threads < 0 || threads > 1024) return args_usage("--threads must be between 0 and 1024");
     if (tile_scale < 0 || tile_scale > 32) return args_usage("--tile-scale must be 1, 2, 4, 8, 16 or 32");
-    if (describe >= 0 && k != SYNTH_SFT && k != SYNTH_DIRECT) return args_usage("--describe is for sft and direct rows");
+    if (describe >= 0 && k != SYNTH_SFT && k != SYNTH_DIRECT)
+        return args_usage("--describe is for sft and direct rows");
     float mix[SYNTH_CATEGORY_COUNT];
     if (mix_text) TRY(parse_mix(mix_text, mix));
     synth_opts o = {.kind = (synth_kind)k,
@@ -119,7 +124,8 @@ status data_import(int argc, char **argv)
         {"rows-per-shard", ARG_INT, &rows, "N", "rows in one file (4096)"},
         {.name = NULL}};
     TRY(args_parse(argc, argv, "packs FILE.jsonl and the pictures it names into HDF5 shards, each picture once",
-                   "codedance data import mine/data.jsonl --model model/ --views --out mine/shards", table, &pos, &helped));
+                   "codedance data import mine/data.jsonl --model model/ --views --out mine/shards", table, &pos,
+                   &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("one FILE.jsonl is needed");
     if (!out) return args_usage("--out DIR is needed");
@@ -139,8 +145,14 @@ status data_import(int argc, char **argv)
 
 /* ---- tokenizer ------------------------------------------------------------------------------------------------ */
 
-typedef struct text { char *s; size_t n, cap; } text;
-typedef struct corpus { char **v; int64_t n, cap; } corpus;
+typedef struct text {
+    char *s;
+    size_t n, cap;
+} text;
+typedef struct corpus {
+    char **v;
+    int64_t n, cap;
+} corpus;
 
 static void put(text *t, const char *s)
 {
@@ -205,20 +217,22 @@ static status collect(corpus *c, const char *path, int64_t limit)
 status data_tokenizer(int argc, char **argv)
 {
     static const added_token ADDED[] = {
-        {"<|endoftext|>", true},   {"<|im_start|>", true},   {"<|im_end|>", true},       {"<|vision_start|>", true},
-        {"<|vision_end|>", true},  {"<|image_pad|>", true},  {"<|video_pad|>", true},    {"<think>", false},
-        {"</think>", false},       {"<code>", false},        {"</code>", false},         {"<answer>", false},
-        {"</answer>", false},      {"<tool_response>", false}, {"</tool_response>", false}};
+        {"<|endoftext|>", true},  {"<|im_start|>", true},     {"<|im_end|>", true},       {"<|vision_start|>", true},
+        {"<|vision_end|>", true}, {"<|image_pad|>", true},    {"<|video_pad|>", true},    {"<think>", false},
+        {"</think>", false},      {"<code>", false},          {"</code>", false},         {"<answer>", false},
+        {"</answer>", false},     {"<tool_response>", false}, {"</tool_response>", false}};
     const char *out = NULL;
     int64_t merges = 256, limit = 20000;
     bool helped = false;
     arg_list pos = {0};
-    const arg table[] = {{"merges", ARG_INT, &merges, "N", "pairs to merge at most; vocabulary: 256 bytes + merges + 15 added tokens (256)"},
+    const arg table[] = {{"merges", ARG_INT, &merges, "N",
+                          "pairs to merge at most; vocabulary: 256 bytes + merges + 15 added tokens (256)"},
                          {"limit", ARG_INT, &limit, "N", "rows read from each file (20000)"},
                          {"out", ARG_STR, &out, "FILE", "the tokenizer.json to write"},
                          {.name = NULL}};
-    TRY(args_parse(argc, argv, "learns a byte-level BPE tokenizer (Qwen2 pre-tokenizer) from the conversations of FILE.jsonl ...",
-                   "codedance data tokenizer data/sft/data.jsonl --merges 256 --out model/tokenizer.json", table, &pos, &helped));
+    TRY(args_parse(
+        argc, argv, "learns a byte-level BPE tokenizer (Qwen2 pre-tokenizer) from the conversations of FILE.jsonl ...",
+        "codedance data tokenizer data/sft/data.jsonl --merges 256 --out model/tokenizer.json", table, &pos, &helped));
     if (helped) return ST_OK;
     if (!pos.n) return args_usage("at least one FILE.jsonl is needed");
     if (!out) return args_usage("--out FILE is needed");

@@ -53,8 +53,13 @@ static void add_prompt(prompts *b, prompt_row *row, int64_t seed, int64_t id)
 {
     prompt_row *r = &b->row[b->n];
     *r = *row;
-    b->p[b->n++] = (rollout_prompt){.sample = &r->s, .prompt = id, .seed = (uint64_t)seed, .prompt_id = (uint64_t)id,
-                                    .n_image = r->n_image, .picture = r->picture, .view = r->view};
+    b->p[b->n++] = (rollout_prompt){.sample = &r->s,
+                                    .prompt = id,
+                                    .seed = (uint64_t)seed,
+                                    .prompt_id = (uint64_t)id,
+                                    .n_image = r->n_image,
+                                    .picture = r->picture,
+                                    .view = r->view};
 }
 
 /* The question as a row, so that it takes the way of every other row. */
@@ -103,7 +108,8 @@ static status ask_read(prompt_row *r, const ask *a)
     r->picture = calloc(n, sizeof *r->picture);
     r->view = calloc(n, sizeof *r->view);
     if (!r->picture || !r->view) return FAIL(ST_ENOMEM, "no memory for %d pictures", a->images.n);
-    for (; r->n_image < a->images.n; r->n_image++) TRY(image_read_file(&r->picture[r->n_image], a->images.v[r->n_image]));
+    for (; r->n_image < a->images.n; r->n_image++)
+        TRY(image_read_file(&r->picture[r->n_image], a->images.v[r->n_image]));
     return ST_OK;
 }
 
@@ -126,8 +132,9 @@ static status write_images(char ***names, const traj *t, const char *out)
     if (!out) return ST_OK;
     char path[PATH_MAX];
     for (int i = 0; i < t->n_image; i++) {
-        int n = i < shared ? asprintf(&(*names)[i], "img/%06lld_%d.png", (long long)t->prompt, i)
-                           : asprintf(&(*names)[i], "img/%06lld_s%d_%d.png", (long long)t->prompt, t->index, i - shared);
+        int n = i < shared
+                    ? asprintf(&(*names)[i], "img/%06lld_%d.png", (long long)t->prompt, i)
+                    : asprintf(&(*names)[i], "img/%06lld_s%d_%d.png", (long long)t->prompt, t->index, i - shared);
         if (n < 0) return FAIL(ST_ENOMEM, "no memory for a file name");
         if (i < shared && t->index > 0) continue;
         TRY(file_join(path, sizeof path, out, (*names)[i]));
@@ -262,8 +269,9 @@ static status run(setup *s, const ask *a, prompt_row *row)
     engine_destroy(e);
     if (f != stdout && fclose(f) != 0 && st == ST_OK) st = FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
     if (st == ST_OK && a->data)
-        log_info("%lld tokens in %.1f s (%.0f a second), %lld calls, %.0f %% idle", (long long)total.sampled, total.wall_s,
-                 (double)total.sampled / total.wall_s, (long long)total.tool_calls, 100 * total.idle_s / total.wall_s);
+        log_info("%lld tokens in %.1f s (%.0f a second), %lld calls, %.0f %% idle", (long long)total.sampled,
+                 total.wall_s, (double)total.sampled / total.wall_s, (long long)total.tool_calls,
+                 100 * total.idle_s / total.wall_s);
     return st;
 }
 
@@ -273,7 +281,8 @@ status cmd_generate(int argc, char **argv)
     bool helped = false;
     const arg table[] = {
         {"model", ARG_STR, &a.model, "DIR", "Hugging Face directory of the model"},
-        {"data", ARG_STR, &a.data, "FILE", "answer the rows of a dataset (.jsonl or shards); prints trajectories as JSON lines"},
+        {"data", ARG_STR, &a.data, "FILE",
+         "answer the rows of a dataset (.jsonl or shards); prints trajectories as JSON lines"},
         {"limit", ARG_INT, &a.limit, "N", "only the first N rows"},
         {"image", ARG_LIST, &a.images, "FILE", "a picture of the question (PNG or JPEG, any size); may be repeated"},
         {"ask", ARG_STR, &a.text, "TEXT", "the question"},

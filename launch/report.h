@@ -1,5 +1,5 @@
-/* What `codedance report` reads: run directories and evaluation files, gathered into one JSON object for the page and one
- * for machines. */
+/* What `codedance report` reads: run directories and evaluation files, gathered into one JSON object for the page and
+ * one for machines. */
 #ifndef LAUNCH_REPORT_H
 #define LAUNCH_REPORT_H
 

@@ -5,7 +5,9 @@
 #include <stddef.h>
 
 #define REPORT_PARTS(X) X(html) X(css) X(charts_js) X(page_js) X(gallery_js)
-#define REPORT_PART(name) extern const unsigned char report_##name[]; extern const size_t report_##name##_len;
+#define REPORT_PART(name)                       \
+    extern const unsigned char report_##name[]; \
+    extern const size_t report_##name##_len;
 REPORT_PARTS(REPORT_PART)
 #undef REPORT_PART
 

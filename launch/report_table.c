@@ -6,7 +6,10 @@
 
 enum { MAX_COLUMNS = 12, MAX_LINES = 48 };
 
-typedef struct cell { double acc, tool; int seeds; } cell;
+typedef struct cell {
+    double acc, tool;
+    int seeds;
+} cell;
 typedef struct line {
     const char *arm, *stage;
     cell at[MAX_COLUMNS];
@@ -74,8 +77,10 @@ static void put_lines(const line *lines, int n, const char *const *columns, int 
         fprintf(f, "  %-20s", name);
         for (int c = 0; c < n_column; c++) {
             const cell *k = &l->at[c];
-            if (k->seeds > 0) fprintf(f, "   %.2f/%.2f", k->acc / k->seeds, k->tool / k->seeds);
-            else fprintf(f, " %11s", "-");
+            if (k->seeds > 0)
+                fprintf(f, "   %.2f/%.2f", k->acc / k->seeds, k->tool / k->seeds);
+            else
+                fprintf(f, " %11s", "-");
         }
         if (l->all_seeds > 0) fprintf(f, "  %11.3f  %5.2f", l->fail / l->all_seeds, l->calls / l->all_seeds);
         fputc('\n', f);

@@ -10,9 +10,14 @@
 #include "sandbox/box_config.h"
 
 typedef struct setup_opts {
-    /* run */    char *name, *dir; int64_t seed; int log_level;
-    /* device */ char *device; int64_t threads; char *isa;
-    /* model */  char *model_path; char *default_system;
+    /* run */ char *name, *dir;
+    int64_t seed;
+    int log_level;
+    /* device */ char *device;
+    int64_t threads;
+    char *isa;
+    /* model */ char *model_path;
+    char *default_system;
 } setup_opts;
 extern const cfg_field run_fields[], device_fields[], model_fields[];
 /* Every section of a config with its table, in the order of configs/default.yaml. */
@@ -46,8 +51,8 @@ status setup_finish(setup *s);
 status setup_open(setup *s, int need, const char *dir);
 void setup_close(setup *s);
 
-/* For main, last: prints the failure once for all ranks, ends MPI (a failure the other ranks don't know of ends the whole
- * job) and returns the exit code. */
+/* For main, last: prints the failure once for all ranks, ends MPI (a failure the other ranks don't know of ends the
+ * whole job) and returns the exit code. */
 int setup_leave(status st, int code, const char *command);
 
 #endif

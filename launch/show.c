@@ -13,14 +13,18 @@ typedef struct out {
 /* Control characters could drive the terminal: they are written as \xNN. */
 static void put_char(FILE *f, unsigned char c)
 {
-    if ((c < 0x20 && c != '\t') || c == 0x7f) fprintf(f, "\\x%02x", c);
-    else fputc(c, f);
+    if ((c < 0x20 && c != '\t') || c == 0x7f)
+        fprintf(f, "\\x%02x", c);
+    else
+        fputc(c, f);
 }
 
 static void label(const out *o, const char *name)
 {
-    if (o->colour) fprintf(o->f, "\033[1m%-*s\033[0m", LABEL, name);
-    else fprintf(o->f, "%-*s", LABEL, name);
+    if (o->colour)
+        fprintf(o->f, "\033[1m%-*s\033[0m", LABEL, name);
+    else
+        fprintf(o->f, "%-*s", LABEL, name);
 }
 
 /* The text without blank lines around it, indented behind the label. */
@@ -30,8 +34,10 @@ static void block(const out *o, const char *name, const char *s, size_t n)
     while (n && (s[n - 1] == '\n' || s[n - 1] == ' ')) n--;
     label(o, name);
     for (size_t i = 0; i < n; i++) {
-        if (s[i] == '\n') fprintf(o->f, "\n%-*s", LABEL, "");
-        else put_char(o->f, (unsigned char)s[i]);
+        if (s[i] == '\n')
+            fprintf(o->f, "\n%-*s", LABEL, "");
+        else
+            put_char(o->f, (unsigned char)s[i]);
     }
     fputc('\n', o->f);
 }
@@ -52,8 +58,10 @@ static void show_prompt(const out *o, const traj *t)
         const message *m = &s->messages[i];
         const char *name = role_name(m->role);
         for (int k = 0; k < m->n_part; k++) {
-            if (m->parts[k].text) block(o, name, m->parts[k].text, strlen(m->parts[k].text));
-            else if (m->parts[k].image < t->n_image) show_image(o, name, t, m->parts[k].image);
+            if (m->parts[k].text)
+                block(o, name, m->parts[k].text, strlen(m->parts[k].text));
+            else if (m->parts[k].image < t->n_image)
+                show_image(o, name, t, m->parts[k].image);
             name = "";
         }
     }
@@ -102,6 +110,6 @@ void show_traj(FILE *f, const traj *t, const char *const *image_names, bool colo
         calls += t->turns[i].tool.ran;
     }
     label(&o, "end");
-    fprintf(f, "%s: %d turn%s, %d call%s, %d tokens written, %d in all, %.2f s\n", traj_outcome_name(t->outcome), t->n_turn,
-            t->n_turn == 1 ? "" : "s", calls, calls == 1 ? "" : "s", sampled, t->n_tok, t->wall_s);
+    fprintf(f, "%s: %d turn%s, %d call%s, %d tokens written, %d in all, %.2f s\n", traj_outcome_name(t->outcome),
+            t->n_turn, t->n_turn == 1 ? "" : "s", calls, calls == 1 ? "" : "s", sampled, t->n_tok, t->wall_s);
 }

@@ -53,7 +53,8 @@ static status rl_open(trainer *t, void **state)
         return config_fail(t->cfg, "rollout", t->rollout.force != FORCE_NONE ? "force" : "shuffle_tools",
                            "is for evaluation: training learns from what the policy does by itself");
     if (t->rollout.temperature == 0)
-        return config_fail(t->cfg, "rollout", "temperature", "must be above 0 for training: greedy members of a group are all equal");
+        return config_fail(t->cfg, "rollout", "temperature",
+                           "must be above 0 for training: greedy members of a group are all equal");
     rl *s = calloc(1, sizeof *s);
     if (!s) return FAIL(ST_ENOMEM, "no memory for rl");
     s->group = (int)t->rollout.group;
@@ -294,7 +295,8 @@ static status record_rollouts(trainer *t, rl *s, double *reward_mean, eval_resul
 static status check_infra(const eval_result *rows)
 {
     if (!(rows->infra > 0.5)) return ST_OK;
-    return FAIL(ST_EUNAVAIL, "%.0f %% of the step's rollouts failed in the sandbox itself; codedance doctor says what is wrong",
+    return FAIL(ST_EUNAVAIL,
+                "%.0f %% of the step's rollouts failed in the sandbox itself; codedance doctor says what is wrong",
                 100 * rows->infra);
 }
 

@@ -159,7 +159,8 @@ static status plan(warmup *w, trainer *t)
     tensor *rows[] = {&w->pooled, &w->cosine, &w->dcosine, &w->dpooled, &w->picked, &w->dpicked};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) arena_add_2d(w->mem, rows[i], DT_F32, S, C);
     tensor *word_rows[] = {&w->words, &w->words_unit, &w->dwords, &w->dwords_unit};
-    for (size_t i = 0; i < sizeof word_rows / sizeof word_rows[0]; i++) arena_add_2d(w->mem, word_rows[i], DT_F32, W, C);
+    for (size_t i = 0; i < sizeof word_rows / sizeof word_rows[0]; i++)
+        arena_add_2d(w->mem, word_rows[i], DT_F32, W, C);
     tensor *per_row[] = {&w->rstd, &w->t_logp, &w->t_lse, &w->t_dlogp};
     for (size_t i = 0; i < sizeof per_row / sizeof per_row[0]; i++) arena_add_1d(w->mem, per_row[i], DT_F32, S);
     arena_add_1d(w->mem, &w->words_rstd, DT_F32, W);

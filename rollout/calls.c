@@ -146,7 +146,8 @@ static void start_queued(run *r)
         group *g = &r->group[i];
         for (int k = 0; g->member && k < r->size; k++) {
             session *s = &g->member[k];
-            if (s->state != SESSION_CALL || s->call != CALL_QUEUED || clock_now() - s->called < OPEN_PATIENCE_S) continue;
+            if (s->state != SESSION_CALL || s->call != CALL_QUEUED || clock_now() - s->called < OPEN_PATIENCE_S)
+                continue;
             fail_infra(r, s, "no sandbox became free");
             given_up++;
         }
@@ -167,8 +168,10 @@ static status take(run *r, box *b)
         again(r, s);
     } else if (replaying) {
         s->replay = next_replay(s, s->replay + 1);
-        if (submit(s) == ST_OK) r->n_running++;
-        else again(r, s);
+        if (submit(s) == ST_OK)
+            r->n_running++;
+        else
+            again(r, s);
     } else {
         tool_result out;
         st = tool_result_make(&out, &res, &r->e->o, r->e->part.ip, r->e->rules.max_image_tokens);
@@ -189,8 +192,8 @@ status calls_step(run *r, int timeout_ms)
     return ST_OK;
 }
 
-/* Rotates the images of the held results by the largest number a prompt has among them, so that nobody gets a picture of
- * its own prompt as long as no prompt has the majority. */
+/* Rotates the images of the held results by the largest number a prompt has among them, so that nobody gets a picture
+ * of its own prompt as long as no prompt has the majority. */
 static void exchange(session **held, int n)
 {
     int largest = 1;

@@ -11,21 +11,23 @@
 static status check_opts(const rollout_parts *p, const rollout_opts *o)
 {
     if (o->max_turns > 0 && !p->boxes)
-        return FAIL(ST_EINVAL, "rollout.max_turns is %lld but there is no sandbox; set it to 0 or start one", (long long)o->max_turns);
+        return FAIL(ST_EINVAL, "rollout.max_turns is %lld but there is no sandbox; set it to 0 or start one",
+                    (long long)o->max_turns);
     if (o->kv_tokens < o->max_tokens + 2 * ATTN_BLOCK)
         return FAIL(ST_EINVAL, "rollout.kv_tokens (%lld) must hold one whole sequence: at least max_tokens + %d = %lld",
                     (long long)o->kv_tokens, 2 * ATTN_BLOCK, (long long)o->max_tokens + 2 * ATTN_BLOCK);
     if (model_cfg(p->m)->has_vision) {
         if (p->c->image_pad != model_cfg(p->m)->image_token)
-            return FAIL(ST_EINVAL, "the tokenizer's <|image_pad|> is %d, config.json's image_token_id is %d", p->c->image_pad,
-                        model_cfg(p->m)->image_token);
+            return FAIL(ST_EINVAL, "the tokenizer's <|image_pad|> is %d, config.json's image_token_id is %d",
+                        p->c->image_pad, model_cfg(p->m)->image_token);
         int side = p->ip->patch * p->ip->merge;
         int64_t largest = p->ip->max_pixels / ((int64_t)side * side);
         if (o->prefill_tokens < largest)
-            return FAIL(ST_EINVAL,
-                        "rollout.prefill_tokens (%lld) is below the %lld tokens of the largest picture (max_pixels %lld): "
-                        "raise it, or lower max_pixels in preprocessor_config.json",
-                        (long long)o->prefill_tokens, (long long)largest, (long long)p->ip->max_pixels);
+            return FAIL(
+                ST_EINVAL,
+                "rollout.prefill_tokens (%lld) is below the %lld tokens of the largest picture (max_pixels %lld): "
+                "raise it, or lower max_pixels in preprocessor_config.json",
+                (long long)o->prefill_tokens, (long long)largest, (long long)p->ip->max_pixels);
     }
     return ST_OK;
 }
@@ -62,7 +64,10 @@ static status adopt(engine *e, const rollout_opts *o)
     opening_free(&e->opening);
     e->opening = fresh;
     e->o = *o;
-    e->rules = (session_rules){.o = &e->o, .c = e->part.c, .opening = fresh.n ? &e->opening : NULL, .max_image_tokens = (int)o->prefill_tokens};
+    e->rules = (session_rules){.o = &e->o,
+                               .c = e->part.c,
+                               .opening = fresh.n ? &e->opening : NULL,
+                               .max_image_tokens = (int)o->prefill_tokens};
     return ST_OK;
 }
 
@@ -101,7 +106,8 @@ status engine_set_opts(engine *e, const rollout_opts *o)
 {
     if (o->kv_tokens != e->o.kv_tokens || o->max_batch != e->o.max_batch || o->prefill_tokens != e->o.prefill_tokens ||
         o->max_tokens != e->o.max_tokens)
-        return FAIL(ST_EINVAL, "the sizes of a rollout engine (kv_tokens, max_batch, prefill_tokens, max_tokens) are fixed");
+        return FAIL(ST_EINVAL,
+                    "the sizes of a rollout engine (kv_tokens, max_batch, prefill_tokens, max_tokens) are fixed");
     TRY(check_opts(&e->part, o));
     return adopt(e, o);
 }
@@ -169,8 +175,9 @@ static void push_prompt(run *r, int *n, group *g)
     bool wanted = !g->started;
     for (int k = 0; k < r->size; k++) wanted |= g->member[k].state == SESSION_RUN && g->member[k].t.kv.n_block == 0;
     int left = g->t.seq.id.n - g->t.kv.n_token;
-    push_item(r, n, g, NULL, (sched_item){.pending = wanted ? left : 0, .n_token = g->t.kv.n_token,
-                                          .extra = g->started ? 0 : 2 * r->size});
+    push_item(
+        r, n, g, NULL,
+        (sched_item){.pending = wanted ? left : 0, .n_token = g->t.kv.n_token, .extra = g->started ? 0 : 2 * r->size});
 }
 
 static void push_member(run *r, int *n, group *g, session *s)
@@ -179,8 +186,10 @@ static void push_member(run *r, int *n, group *g, session *s)
     bool in = s->t.kv.n_block > 0, prompt_in = g->t.kv.n_token == g->t.seq.id.n;
     int from = in ? s->t.kv.n_token : g->t.seq.id.n;
     bool runs = s->state == SESSION_RUN && g->started && (in || prompt_in);
-    push_item(r, n, g, s, (sched_item){.pending = runs ? track_tokens(&s->t) - from : 0, .n_token = from,
-                                       .tail_shared = in ? kv_tail_shared(r->e->kv, &s->t.kv) : true});
+    push_item(r, n, g, s,
+              (sched_item){.pending = runs ? track_tokens(&s->t) - from : 0,
+                           .n_token = from,
+                           .tail_shared = in ? kv_tail_shared(r->e->kv, &s->t.kv) : true});
 }
 
 /* Items in priority order: by identity, but sequences that wait for a free box come last: others hold the boxes, and
@@ -232,7 +241,8 @@ static int fill_pass(run *r)
 {
     engine *e = r->e;
     int n = list_items(r);
-    sched_limits lim = {.seqs = e->pass.lim.seq, .prefill_rows = (int)e->o.prefill_tokens, .free_blocks = kv_free_blocks(e->kv)};
+    sched_limits lim = {
+        .seqs = e->pass.lim.seq, .prefill_rows = (int)e->o.prefill_tokens, .free_blocks = kv_free_blocks(e->kv)};
     int fed = sched_plan(r->item, n, &lim, r->plan);
     for (int i = n - 1; i >= 0 && fed; i--) {
         if (r->plan[i] != SCHED_EVICT) continue;
@@ -242,8 +252,10 @@ static int fill_pass(run *r)
     pass_begin(&e->pass);
     for (int i = 0; i < n; i++) {
         if (r->plan[i] <= 0) continue;
-        if (r->ref[i].s) feed_member(r, r->ref[i].g, r->ref[i].s, r->plan[i]);
-        else feed_prompt(r, r->ref[i].g, r->plan[i]);
+        if (r->ref[i].s)
+            feed_member(r, r->ref[i].g, r->ref[i].s, r->plan[i]);
+        else
+            feed_prompt(r, r->ref[i].g, r->plan[i]);
     }
     return fed;
 }
@@ -255,8 +267,10 @@ static void sweep(run *r)
         group *g = &r->group[i];
         for (int k = 0; g->member && k < r->size; k++) {
             session *s = &g->member[k];
-            if (s->state == SESSION_CALL && s->call == CALL_NONE) calls_add(r, s);
-            else if (s->state == SESSION_DONE && s->t.seq.id.v) finish(r, s);
+            if (s->state == SESSION_CALL && s->call == CALL_NONE)
+                calls_add(r, s);
+            else if (s->state == SESSION_DONE && s->t.seq.id.v)
+                finish(r, s);
         }
     }
 }

@@ -25,12 +25,13 @@ typedef struct rollout_opts {
     int64_t max_images;     /* images per trajectory, the prompt's included */
     int64_t kv_tokens;      /* tokens in the KV pool */
     int64_t max_batch;      /* sequences in one forward pass */
-    int64_t prefill_tokens; /* tokens of prompts and tool results in one forward pass, besides one per decoding sequence */
-    int force;              /* rollout_force, evaluation only: how the first turn must begin */
+    int64_t
+        prefill_tokens; /* tokens of prompts and tool results in one forward pass, besides one per decoding sequence */
+    int force;          /* rollout_force, evaluation only: how the first turn must begin */
     cfg_strings direct_openings, tool_openings; /* the texts for it; the policy chooses among them */
-    bool shuffle_tools;     /* returned images are exchanged between trajectories (control experiment) */
-    int64_t tool_text_kib;  /* longest tool text given to the model */
-    int tool_error;         /* rollout_tool_error: what a failed call says */
+    bool shuffle_tools;    /* returned images are exchanged between trajectories (control experiment) */
+    int64_t tool_text_kib; /* longest tool text given to the model */
+    int tool_error;        /* rollout_tool_error: what a failed call says */
 } rollout_opts;
 extern const cfg_field rollout_fields[];
 /* The config's word for o->force: "free", "direct", "tool". */
@@ -46,7 +47,7 @@ typedef struct rollout_parts {
 
 typedef struct engine engine;
 status engine_create(engine **out, const rollout_parts *p, const rollout_opts *o);
-void engine_destroy(engine *e); /* NULL is legal */
+void engine_destroy(engine *e);    /* NULL is legal */
 int engine_group(const engine *e); /* trajectories per prompt */
 /* Between runs: other options in the same memory (evaluation with group 1, greedy, forced...). kv_tokens, max_batch,
  * prefill_tokens and max_tokens must stay as created: ST_EINVAL. */
@@ -69,19 +70,20 @@ typedef struct rollout_prompt {
 int rollout_prompt_images(const sample *s);
 
 typedef struct rollout_stats {
-    int64_t sampled;    /* tokens the policy wrote */
-    int64_t prefilled;  /* tokens fed otherwise, re-prefill after preemption included */
-    int64_t preempted;  /* sequences pushed out of the KV pool */
-    int64_t passes;     /* forward passes */
+    int64_t sampled;   /* tokens the policy wrote */
+    int64_t prefilled; /* tokens fed otherwise, re-prefill after preemption included */
+    int64_t preempted; /* sequences pushed out of the KV pool */
+    int64_t passes;    /* forward passes */
     int64_t tool_calls;
     double tool_wait_s; /* summed over trajectories */
     double idle_s;      /* nothing to compute, waiting for tools */
     double wall_s;
-    spans phases;       /* VISION is host image work; a mixed pass is split over PREFILL and DECODE by rows */
+    spans phases; /* VISION is host image work; a mixed pass is split over PREFILL and DECODE by rows */
 } rollout_stats;
 
 /* Runs all prompts to the end: out[n*group] in identity order (prompt-major), whatever the order of completion. stats
- * (may be NULL) is overwritten; progress is the bar's name, NULL for none. On failure out is empty and everything freed. */
+ * (may be NULL) is overwritten; progress is the bar's name, NULL for none. On failure out is empty and everything
+ * freed. */
 status engine_run(engine *e, const rollout_prompt *p, int n, traj *out, rollout_stats *stats, const char *progress);
 
 #endif

@@ -8,7 +8,8 @@ int rollout_prompt_images(const sample *s)
     int n = 0;
     for (int i = 0; i < s->n_message && s->messages[i].role != ROLE_ASSISTANT; i++)
         for (int k = 0; k < s->messages[i].n_part; k++)
-            if (!s->messages[i].parts[k].text && s->messages[i].parts[k].image >= n) n = s->messages[i].parts[k].image + 1;
+            if (!s->messages[i].parts[k].text && s->messages[i].parts[k].image >= n)
+                n = s->messages[i].parts[k].image + 1;
     return n;
 }
 
@@ -29,7 +30,8 @@ static status prompt_images(group *g, const image_processor *ip, int max_tokens)
         im->grid[2] = p->view[i].w / ip->patch;
         int tokens = image_grid_tokens(im->grid, ip->merge);
         if (tokens > max_tokens)
-            return FAIL(ST_EINVAL, "%s: image %d takes %d tokens; rollout.prefill_tokens allows %d", p->sample->id, i, tokens, max_tokens);
+            return FAIL(ST_EINVAL, "%s: image %d takes %d tokens; rollout.prefill_tokens allows %d", p->sample->id, i,
+                        tokens, max_tokens);
     }
     t->n_image = t->n_borrowed = p->n_image;
     return ST_OK;
@@ -47,7 +49,8 @@ static status render_prompt(group *g, const chat *c)
         const message *m = &s->messages[i];
         for (int k = 0; k < m->n_part && st == ST_OK; k++)
             if (!m->parts[k].text && m->parts[k].image >= t->n_image)
-                st = FAIL(ST_EINVAL, "%s: the prompt shows image %d, only %d were loaded", s->id, m->parts[k].image, t->n_image);
+                st = FAIL(ST_EINVAL, "%s: the prompt shows image %d, only %d were loaded", s->id, m->parts[k].image,
+                          t->n_image);
         if (st == ST_OK) st = chat_append_message(c, &t->seq, m, (const int32_t(*)[3])grid);
     }
     if (st == ST_OK) st = chat_append_generation_prompt(c, &t->seq);

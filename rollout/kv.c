@@ -7,10 +7,10 @@ struct kv_pool {
     backend *b;
     arena *mem;
     int n_layer, n_block, n_free;
-    tensor *layer;  /* [n_layer] f32[n_block, kv_block_floats] */
+    tensor *layer;   /* [n_layer] f32[n_block, kv_block_floats] */
     tensor src, dst; /* i32[1] operands of kv_copy */
-    int32_t *stack; /* free blocks, the next one on top */
-    int32_t *ref;   /* holders of each block */
+    int32_t *stack;  /* free blocks, the next one on top */
+    int32_t *ref;    /* holders of each block */
 };
 
 static int blocks_of(int n_token) { return (n_token + ATTN_BLOCK - 1) / ATTN_BLOCK; }

@@ -5,7 +5,10 @@
 #include "core/model.h"
 
 typedef struct kv_pool kv_pool;
-typedef struct kv_seq { int32_t *block; int n_block, cap, n_token; } kv_seq; /* zero = empty */
+typedef struct kv_seq {
+    int32_t *block;
+    int n_block, cap, n_token;
+} kv_seq; /* zero = empty */
 
 status kv_create(kv_pool **out, model *m, int n_block);
 void kv_destroy(kv_pool *p); /* CHECKs that nothing is held; NULL is legal */

@@ -12,7 +12,8 @@ status opening_make(opening *o, const tokenizer *t, const cfg_strings *texts, co
 {
     opening made = {0};
     if (texts->n == 0) return FAIL(ST_EINVAL, "rollout.force needs texts to begin with: set %s", key);
-    if (texts->n > OPENING_MAX) return FAIL(ST_EINVAL, "%s has %d texts, at most %d are possible", key, texts->n, OPENING_MAX);
+    if (texts->n > OPENING_MAX)
+        return FAIL(ST_EINVAL, "%s has %d texts, at most %d are possible", key, texts->n, OPENING_MAX);
     for (int i = 0; i < texts->n; i++) {
         ids *l = &made.text[made.n++];
         status st = tokenizer_encode(t, texts->v[i], strlen(texts->v[i]), true, l);
@@ -46,8 +47,10 @@ void opening_take(const opening *o, opening_at *at, int32_t token)
     bool over = false;
     for (int i = 0; i < o->n; i++) {
         if (!(at->alive >> i & 1)) continue;
-        if (o->text[i].v[at->depth] != token) at->alive &= ~(1u << i);
-        else over |= o->text[i].n == at->depth + 1;
+        if (o->text[i].v[at->depth] != token)
+            at->alive &= ~(1u << i);
+        else
+            over |= o->text[i].n == at->depth + 1;
     }
     at->depth++;
     if (over) at->alive = 0;

@@ -29,13 +29,27 @@ status pass_create(pass *p, const engine *e)
     int seq = (int)o->max_batch, tok = seq + (int)o->prefill_tokens, vis = c->has_vision ? (int)o->prefill_tokens : 0;
     int max_block = (int)((o->max_tokens + ATTN_BLOCK - 1) / ATTN_BLOCK);
     memset(p, 0, sizeof *p);
-    p->lim = (model_limits){.tok = tok, .seq = seq, .patch = vis * merge * merge, .img = vis, .row = seq, .max_block = max_block};
+    p->lim = (model_limits){
+        .tok = tok, .seq = seq, .patch = vis * merge * merge, .img = vis, .row = seq, .max_block = max_block};
     size_t n_tok = (size_t)tok, n_seq = (size_t)seq, n_vis = (size_t)vis + 1;
-    struct { void *at; size_t n; } list[] = {
-        {&p->ids, n_tok}, {&p->pos, 3 * n_tok}, {&p->cu, n_seq + 1}, {&p->slot, n_tok},
-        {&p->table, n_seq * (size_t)max_block}, {&p->ctx, n_seq}, {&p->row, n_seq}, {&p->grid, 3 * n_vis},
-        {&p->vis_tok, n_vis}, {&p->vis_row, n_vis}, {&p->chunk_index, n_seq}, {&p->chunk_id, n_seq},
-        {&p->chunk_key, 4 * n_seq}, {&p->chunk_logp, n_seq},
+    struct {
+        void *at;
+        size_t n;
+    } list[] = {
+        {&p->ids, n_tok},
+        {&p->pos, 3 * n_tok},
+        {&p->cu, n_seq + 1},
+        {&p->slot, n_tok},
+        {&p->table, n_seq * (size_t)max_block},
+        {&p->ctx, n_seq},
+        {&p->row, n_seq},
+        {&p->grid, 3 * n_vis},
+        {&p->vis_tok, n_vis},
+        {&p->vis_row, n_vis},
+        {&p->chunk_index, n_seq},
+        {&p->chunk_id, n_seq},
+        {&p->chunk_key, 4 * n_seq},
+        {&p->chunk_logp, n_seq},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) { /* every element type is four bytes wide */
         void *v = calloc(list[i].n, 4);
@@ -50,9 +64,9 @@ status pass_create(pass *p, const engine *e)
 
 void pass_destroy(pass *p)
 {
-    void *list[] = {p->ids,     p->pos,     p->cu,      p->slot,        p->table,    p->ctx,       p->row,       p->grid,
-                    p->vis_tok, p->vis_row, p->patches, p->chunk_index, p->chunk_id, p->chunk_key, p->chunk_logp, p->target,
-                    p->opening_bytes};
+    void *list[] = {p->ids,      p->pos,       p->cu,         p->slot,    p->table,        p->ctx,
+                    p->row,      p->grid,      p->vis_tok,    p->vis_row, p->patches,      p->chunk_index,
+                    p->chunk_id, p->chunk_key, p->chunk_logp, p->target,  p->opening_bytes};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) free(list[i]);
     model_acts_destroy(p->acts);
     arena_destroy(p->mem);
@@ -99,7 +113,8 @@ int pass_add(pass *p, engine *e, track *t, int rows, spans *phases)
         p->slot[first + i] = kv_slot(&t->kv, from + i);
     }
     memcpy(p->pos + 3 * (size_t)first, t->pos + 3 * (size_t)from, (size_t)rows * 3 * sizeof *p->pos);
-    memcpy(p->table + (size_t)p->n_seq * (size_t)p->lim.max_block, t->kv.block, (size_t)t->kv.n_block * sizeof *p->table);
+    memcpy(p->table + (size_t)p->n_seq * (size_t)p->lim.max_block, t->kv.block,
+           (size_t)t->kv.n_block * sizeof *p->table);
     p->cu[p->n_seq] = first;
     p->ctx[p->n_seq++] = t->kv.n_token;
     p->n_tok += rows;
@@ -139,7 +154,8 @@ static void sample_chunk(pass *p, run *r, const tensor *hidden, int at, int n, c
     for (int i = 0; i < n; i++) {
         const session *s = p->target[at + i].s;
         const rollout_prompt *q = r->group[s->group].p;
-        rng_key k = rng_make_key(q->seed, RNG_SAMPLE, q->step, q->prompt_id, (uint64_t)s->index, (uint64_t)track_tokens(&s->t));
+        rng_key k =
+            rng_make_key(q->seed, RNG_SAMPLE, q->step, q->prompt_id, (uint64_t)s->index, (uint64_t)track_tokens(&s->t));
         memcpy(p->chunk_key + 4 * (size_t)i, k.w, sizeof k.w);
         p->chunk_index[i] = p->target[at + i].row;
     }
@@ -160,7 +176,10 @@ static void swap_targets(pass *p, int i, int j)
     p->target[j] = t;
 }
 
-static bool same_opening(opening_at a, opening_at b) { return a.alive == b.alive && (a.alive == 0 || a.depth == b.depth); }
+static bool same_opening(opening_at a, opening_at b)
+{
+    return a.alive == b.alive && (a.alive == 0 || a.depth == b.depth);
+}
 
 /* Targets from `at` on that share a ban list move together; returns their number, *ban is their list. */
 static int next_targets(pass *p, run *r, int at, const tensor **ban)
@@ -184,12 +203,23 @@ status pass_run(pass *p, run *r)
     model *m = r->e->part.m;
     double since = clock_now();
     if (p->n_row == 0) p->row[p->n_row++] = 0; /* a pass that only fills the cache: some row, nobody reads it */
-    kv_view kv = {.layer = kv_layers(r->e->kv), .slot = p->slot, .table = p->table, .max_block = p->lim.max_block, .ctx = p->ctx};
+    kv_view kv = {
+        .layer = kv_layers(r->e->kv), .slot = p->slot, .table = p->table, .max_block = p->lim.max_block, .ctx = p->ctx};
     token_batch x = {
-        .n_tok = p->n_tok, .n_seq = p->n_seq, .ids = p->ids, .pos = p->pos, .cu = p->cu,
-        .n_img = p->n_img, .grid = p->grid, .patches = p->patches,
-        .n_vis = p->n_vis, .vis_tok = p->vis_tok, .vis_row = p->vis_row,
-        .kv = &kv, .n_row = p->n_row, .row = p->row,
+        .n_tok = p->n_tok,
+        .n_seq = p->n_seq,
+        .ids = p->ids,
+        .pos = p->pos,
+        .cu = p->cu,
+        .n_img = p->n_img,
+        .grid = p->grid,
+        .patches = p->patches,
+        .n_vis = p->n_vis,
+        .vis_tok = p->vis_tok,
+        .vis_row = p->vis_row,
+        .kv = &kv,
+        .n_row = p->n_row,
+        .row = p->row,
     };
     tensor hidden = model_forward(m, p->acts, &x);
     for (int at = 0; at < p->n_target;) {

@@ -1,4 +1,5 @@
-/* The state of one engine_run, shared by engine.c (order of things), group.c (prompts), pass.c (forward passes) and calls.c (boxes). */
+/* The state of one engine_run, shared by engine.c (order of things), group.c (prompts), pass.c (forward passes) and
+ * calls.c (boxes). */
 #ifndef ROLLOUT_RUN_H
 #define ROLLOUT_RUN_H
 
@@ -9,7 +10,7 @@
 typedef struct group {
     const rollout_prompt *p;
     track t;
-    session *member;  /* [group], NULL before it is opened and after its last member ended */
+    session *member; /* [group], NULL before it is opened and after its last member ended */
     int n_live;
     bool started;     /* members have their first token */
     box_input *input; /* the prompt's pictures, made for the first call */
@@ -55,23 +56,27 @@ struct engine {
 
 typedef struct run {
     engine *e;
-    int n, size;       /* prompts, samples per prompt */
-    group *group;      /* [n] */
-    int first, next;   /* groups [first, next) are open */
-    int n_done;        /* trajectories ended */
+    int n, size;                     /* prompts, samples per prompt */
+    group *group;                    /* [n] */
+    int first, next;                 /* groups [first, next) are open */
+    int n_done;                      /* trajectories ended */
     int n_queued, n_running, n_held; /* calls */
     traj *out;
     rollout_stats stats;
     int item_cap;
     sched_item *item;
     int *plan;
-    struct item_ref { group *g; session *s; } *ref; /* s NULL: the group's prompt */
+    struct item_ref {
+        group *g;
+        session *s;
+    } * ref; /* s NULL: the group's prompt */
 } run;
 
 status pass_create(pass *p, const engine *e);
 void pass_destroy(pass *p);
 void pass_begin(pass *p);
-/* Appends `rows` tokens of t, whose KV room exists already. Returns the head row when t is complete with them, else -1. */
+/* Appends `rows` tokens of t, whose KV room exists already. Returns the head row when t is complete with them, else -1.
+ */
 int pass_add(pass *p, engine *e, track *t, int rows, spans *phases);
 /* s samples its next token from a head row. */
 void pass_target(pass *p, session *s, int row);

@@ -34,8 +34,8 @@ static int fitting(const sched_item *it, int rows, int free)
 int sched_plan(const sched_item *item, int n, const sched_limits *lim, int *plan)
 {
     int free = lim->free_blocks, prefill = lim->prefill_rows;
-    int reserve = 0;       /* blocks that residents in front will want soon: admissions leave them alone */
-    int end = n;           /* items from here on were evicted */
+    int reserve = 0; /* blocks that residents in front will want soon: admissions leave them alone */
+    int end = n;     /* items from here on were evicted */
     int fed = 0;
     bool first = true;     /* no runnable item seen yet */
     bool admitting = true; /* an admission that found no room closes the door behind it: order stays fair */

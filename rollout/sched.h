@@ -11,18 +11,20 @@
 #include "core/mrope.h"
 
 typedef struct sched_item {
-    int pending;      /* tokens known but not in the cache; 0: nothing to feed now */
-    int n_token;      /* tokens in the cache, or shared with it at admission */
-    bool resident;    /* holds blocks */
-    bool tail_shared; /* growing copies the last block first */
-    int held;         /* blocks an eviction frees */
-    int extra;        /* blocks wanted soon after the pending tokens (members that will start) */
+    int pending;            /* tokens known but not in the cache; 0: nothing to feed now */
+    int n_token;            /* tokens in the cache, or shared with it at admission */
+    bool resident;          /* holds blocks */
+    bool tail_shared;       /* growing copies the last block first */
+    int held;               /* blocks an eviction frees */
+    int extra;              /* blocks wanted soon after the pending tokens (members that will start) */
     const mrope_image *run; /* image runs by position in the sequence: a run is never split over two passes */
     int n_run;
     int merge;
 } sched_item;
 
-typedef struct sched_limits { int seqs, prefill_rows, free_blocks; } sched_limits;
+typedef struct sched_limits {
+    int seqs, prefill_rows, free_blocks;
+} sched_limits;
 
 enum { SCHED_EVICT = -1 };
 

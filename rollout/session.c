@@ -134,8 +134,10 @@ void session_start(session *s, const session_rules *r, const track *prompt, int 
     track_copy(&s->t, prompt);
     s->group = group;
     s->index = index;
-    if (s->t.n_image > r->o->max_images) session_end(s, TRAJ_MAX_IMAGES);
-    else open_turn(s, r);
+    if (s->t.n_image > r->o->max_images)
+        session_end(s, TRAJ_MAX_IMAGES);
+    else
+        open_turn(s, r);
 }
 
 static char *copy_text(const char *text, int at, int n)

@@ -12,14 +12,14 @@
 #include "rollout/tool.h"
 
 typedef struct track {
-    chat_seq seq;          /* complete parts */
-    ids turn;              /* sampled so far in the current turn; not in seq yet */
-    int32_t *pos;          /* (cap,3) rotary positions of the tokens known */
+    chat_seq seq; /* complete parts */
+    ids turn;     /* sampled so far in the current turn; not in seq yet */
+    int32_t *pos; /* (cap,3) rotary positions of the tokens known */
     int n_pos, cap;
-    int32_t next;          /* rotary position of the next token */
-    kv_seq kv;             /* kv.n_token tokens are in the cache */
+    int32_t next;            /* rotary position of the next token */
+    kv_seq kv;               /* kv.n_token tokens are in the cache */
     int n_image, n_borrowed; /* pixels of the first n_borrowed images belong to the prompt's owner */
-    traj_image *image;     /* in order of seq.image */
+    traj_image *image;       /* in order of seq.image */
 } track;
 
 static inline int track_tokens(const track *t) { return t->seq.id.n + t->turn.n; }
@@ -30,8 +30,9 @@ static inline int32_t track_id(const track *t, int i)
 void track_reserve(track *t, int n_token);
 /* Positions of everything in seq that has none yet. */
 void track_extend(track *t, int merge);
-void track_copy(track *out, const track *t); /* tokens, positions, images (whose pixels t's owner keeps); not the cache */
-void track_free(track *t);                   /* CHECKs that kv was released */
+void track_copy(track *out,
+                const track *t); /* tokens, positions, images (whose pixels t's owner keeps); not the cache */
+void track_free(track *t);       /* CHECKs that kv was released */
 
 typedef enum session_state { SESSION_RUN, SESSION_CALL, SESSION_DONE } session_state;
 
@@ -41,24 +42,24 @@ typedef enum call_state { CALL_NONE, CALL_QUEUED, CALL_RUNNING, CALL_HELD } call
 typedef struct session {
     session_state state;
     track t;
-    int index;             /* sample of the group */
-    int group;             /* which prompt of the run */
-    int left;              /* tokens this turn may still take */
-    opening_at opening;    /* of the first turn; alive 0: it writes freely */
-    int n_opening;         /* tokens of the first turn that the opening gave */
-    float *logp;           /* (cap) */
-    int16_t *turn_of;      /* (cap) */
+    int index;          /* sample of the group */
+    int group;          /* which prompt of the run */
+    int left;           /* tokens this turn may still take */
+    opening_at opening; /* of the first turn; alive 0: it writes freely */
+    int n_opening;      /* tokens of the first turn that the opening gave */
+    float *logp;        /* (cap) */
+    int16_t *turn_of;   /* (cap) */
     int cap;
     int n_turn;
     traj_turn *turns;
-    int n_call;            /* calls executed */
+    int n_call; /* calls executed */
     traj_outcome outcome;
     char *answer;
     double started, tool_wait_s, wall_s;
     /* the call in flight (calls.c) */
     call_state call;
     box *box;
-    int replay;            /* turn whose code is being replayed in a fresh box; n_turn - 1: the call itself */
+    int replay; /* turn whose code is being replayed in a fresh box; n_turn - 1: the call itself */
     int tries;
     double called;
     tool_result held;

@@ -151,8 +151,10 @@ status tool_result_make(tool_result *out, const box_result *r, const rollout_opt
         }
         char why[256];
         for (int i = 0; i < r->n_image; i++) {
-            if (see(&res.image[res.n_image], &r->images[i], ip, max_image_tokens, why, sizeof why)) res.n_image++;
-            else add_line(&t, "[image dropped: %s]", why);
+            if (see(&res.image[res.n_image], &r->images[i], ip, max_image_tokens, why, sizeof why))
+                res.n_image++;
+            else
+                add_line(&t, "[image dropped: %s]", why);
         }
     }
     res.rec.ok = ok && (n_out > 0 || res.n_image > 0);

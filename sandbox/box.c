@@ -12,9 +12,16 @@
 
 #include "sandbox/supervisor.h"
 
-struct box_input { int fd, refs; };
+struct box_input {
+    int fd, refs;
+};
 
-typedef struct out_msg { struct out_msg *next; int fd; size_t n; char bytes[]; } out_msg;
+typedef struct out_msg {
+    struct out_msg *next;
+    int fd;
+    size_t n;
+    char bytes[];
+} out_msg;
 
 struct box {
     box_pool *pool;
@@ -184,9 +191,16 @@ static void on_result(box_pool *p, const wire_result *w, size_t n, int fd)
         return;
     }
     box_result *r = &b->result;
-    *r = (box_result){.verdict = (box_verdict)w->verdict, .code = w->code, .truncated = w->truncated, .error_line = w->error_line,
-                      .wall_ms = w->wall_ms, .cpu_ms = w->cpu_ms, .queue_ms = w->queue_ms, .peak_mib = w->peak_mib,
-                      .state_lost = w->state_lost, .tier = (box_tier)w->tier};
+    *r = (box_result){.verdict = (box_verdict)w->verdict,
+                      .code = w->code,
+                      .truncated = w->truncated,
+                      .error_line = w->error_line,
+                      .wall_ms = w->wall_ms,
+                      .cpu_ms = w->cpu_ms,
+                      .queue_ms = w->queue_ms,
+                      .peak_mib = w->peak_mib,
+                      .state_lost = w->state_lost,
+                      .tier = (box_tier)w->tier};
     r->text = clean_text(text, (size_t)w->text_len);
     if (w->message_len || w->error_type[0]) r->error_message = clean_text(text + w->text_len, (size_t)w->message_len);
     char *type = clean_text(w->error_type, strnlen(w->error_type, sizeof w->error_type));
@@ -224,14 +238,15 @@ static void drain(box_pool *p)
 static status check_opts(const box_opts *o)
 {
     const box_limits *l = &o->limits;
-    if (l->wall_s <= 0 || l->wall_grace_s <= 0 || l->cpu_s <= 0 || l->memory_mib < 16 || l->tmp_mib < 1 || l->output_kib_kept < 1 ||
-        l->output_kib_max < l->output_kib_kept || l->pids < 4 || l->images_per_turn < 0 || l->image_max_pixels < 1 ||
-        l->image_max_side < 1)
+    if (l->wall_s <= 0 || l->wall_grace_s <= 0 || l->cpu_s <= 0 || l->memory_mib < 16 || l->tmp_mib < 1 ||
+        l->output_kib_kept < 1 || l->output_kib_max < l->output_kib_kept || l->pids < 4 || l->images_per_turn < 0 ||
+        l->image_max_pixels < 1 || l->image_max_side < 1)
         return FAIL(ST_EINVAL, "sandbox: a limit is zero or too small (memory_mib >= 16, tmp_mib >= 1, pids >= 4, "
                                "output_kib_max >= output_kib)");
-    if (l->code_kib < 1 || l->code_kib > WIRE_CODE_MAX >> 10 || l->images_per_turn > WIRE_IMAGES || l->output_kib_kept > 128)
-        return FAIL(ST_EINVAL, "sandbox: at most %d KiB of code, %d images per turn, 128 KiB of output kept", WIRE_CODE_MAX >> 10,
-                    WIRE_IMAGES);
+    if (l->code_kib < 1 || l->code_kib > WIRE_CODE_MAX >> 10 || l->images_per_turn > WIRE_IMAGES ||
+        l->output_kib_kept > 128)
+        return FAIL(ST_EINVAL, "sandbox: at most %d KiB of code, %d images per turn, 128 KiB of output kept",
+                    WIRE_CODE_MAX >> 10, WIRE_IMAGES);
     if (o->max_live < 1 || o->max_live > 4000 || o->spares < 0 || o->spares > 1000 || o->max_starting < 1)
         return FAIL(ST_EINVAL, "sandbox: max_live 1 to 4000, spares 0 to 1000, max_starting at least 1");
     return ST_OK;
@@ -241,7 +256,8 @@ static status check_opts(const box_opts *o)
 static status configure(box_pool *p, wire_reply *reply)
 {
     if (supervisor.sock < 0)
-        return FAIL(ST_ESYS, "the sandbox supervisor is not running (%s)", supervisor.exe ? "it could not be started" : "box_boot was not called");
+        return FAIL(ST_ESYS, "the sandbox supervisor is not running (%s)",
+                    supervisor.exe ? "it could not be started" : "box_boot was not called");
     p->msg.h = (wire_head){.op = OP_POOL};
     int e = wire_send(supervisor.sock, &p->msg, sizeof p->msg, p->strings, p->n_strings, NULL, 0);
     double deadline = wire_now() + 180; /* importing large libraries from a cold disk */
@@ -250,7 +266,8 @@ static status configure(box_pool *p, wire_reply *reply)
         if (poll(&f, 1, 1000) < 0 && errno != EINTR) e = -errno;
         ssize_t n = wire_recv(supervisor.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
         if (n == -EAGAIN && wire_now() < deadline) continue;
-        if (n < (ssize_t)sizeof *reply) return FAIL(ST_ESYS, "the sandbox supervisor %s", n == -EAGAIN ? "does not answer" : "died");
+        if (n < (ssize_t)sizeof *reply)
+            return FAIL(ST_ESYS, "the sandbox supervisor %s", n == -EAGAIN ? "does not answer" : "died");
         reply->text[sizeof reply->text - 1] = 0;
         if (reply->h.op == OP_POOL_FAIL) return FAIL((status)reply->code, "%s", reply->text);
         p->tier = (box_tier)reply->tier;
@@ -279,10 +296,14 @@ static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
     *s++ = 0;
     stpcpy(s, o->preset ? o->preset : "");
     p->n_strings = n;
-    p->msg = (wire_pool){.limits = o->limits, .min_tier = (int)o->min_tier, .spares = o->spares, .max_live = o->max_live,
+    p->msg = (wire_pool){.limits = o->limits,
+                         .min_tier = (int)o->min_tier,
+                         .spares = o->spares,
+                         .max_live = o->max_live,
                          .max_starting = o->max_starting};
-    status st = sizeof p->msg + n > WIRE_CODE_MAX ? FAIL(ST_EINVAL, "sandbox.preset: longer than %d KiB", WIRE_CODE_MAX >> 10)
-                                                  : configure(p, reply);
+    status st = sizeof p->msg + n > WIRE_CODE_MAX
+                    ? FAIL(ST_EINVAL, "sandbox.preset: longer than %d KiB", WIRE_CODE_MAX >> 10)
+                    : configure(p, reply);
     if (st != ST_OK) {
         box_pool_destroy(p);
         return st;
@@ -436,7 +457,8 @@ status box_submit(box *b, const char *code, size_t len)
     if (len > (size_t)p->msg.limits.code_kib << 10) {
         b->pending = false;
         p->n_pending--;
-        return FAIL(ST_EINVAL, "sandbox.code_kib: the code has %zu bytes, at most %lld KiB are run", len, (long long)p->msg.limits.code_kib);
+        return FAIL(ST_EINVAL, "sandbox.code_kib: the code has %zu bytes, at most %lld KiB are run", len,
+                    (long long)p->msg.limits.code_kib);
     }
     if (b->lost) {
         finish_empty(b, BOX_DEAD);

@@ -17,8 +17,10 @@
 
 #include "core/status.h"
 
-#define BOX_VERDICTS(X) X(OK) X(PY_ERROR) X(EXIT) X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) \
-    X(EXITED) X(PROTOCOL) X(DEAD) X(INFRA) X(SHED)
+#define BOX_VERDICTS(X)                                                                                     \
+    X(OK)                                                                                                   \
+    X(PY_ERROR) X(EXIT) X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) \
+        X(PROTOCOL) X(DEAD) X(INFRA) X(SHED)
 typedef enum box_verdict {
 #define BOX_ENUM(n) BOX_##n,
     BOX_VERDICTS(BOX_ENUM)
@@ -38,10 +40,10 @@ void box_limits_default(box_limits *l);
 
 typedef struct box_opts {
     box_limits limits;
-    box_tier min_tier;        /* refuse to start below */
+    box_tier min_tier;          /* refuse to start below */
     const char *const *imports; /* modules the zygote preloads, NULL-terminated ("numpy", "PIL.Image", ...) */
-    const char *preset;       /* Python run once per box before the first turn (constants such as W,H); may be NULL */
-    int spares;               /* pre-forked boxes kept ready */
+    const char *preset;         /* Python run once per box before the first turn (constants such as W,H); may be NULL */
+    int spares;                 /* pre-forked boxes kept ready */
     int max_live, max_starting;
 } box_opts;
 
@@ -54,7 +56,10 @@ void box_shutdown(void);
 
 typedef struct box_pool box_pool;
 typedef struct box box;
-typedef struct box_image { int w, h; uint8_t *rgb; } box_image; /* owned where it is in a result */
+typedef struct box_image {
+    int w, h;
+    uint8_t *rgb;
+} box_image; /* owned where it is in a result */
 
 /* Starts the zygote, runs the canaries. ST_EUNAVAIL says which layer is missing and the remedy. */
 status box_pool_create(box_pool **out, const box_opts *o);
@@ -79,15 +84,15 @@ int box_poll(box_pool *p, box **done, int max, int timeout_ms);
 
 typedef struct box_result {
     box_verdict verdict;
-    int code;              /* signal number or exit status */
-    char *text;            /* stdout+stderr in order, head and tail, valid UTF-8, malloc'ed */
+    int code;   /* signal number or exit status */
+    char *text; /* stdout+stderr in order, head and tail, valid UTF-8, malloc'ed */
     bool truncated;
     char error_type[48], *error_message; /* PY_ERROR: class and message; message malloc'ed or NULL */
     int error_line;
     int n_image;
-    box_image *images;     /* RGB8, checked */
+    box_image *images; /* RGB8, checked */
     double wall_ms, cpu_ms, queue_ms, peak_mib;
-    bool state_lost;       /* earlier turns' variables are gone */
+    bool state_lost; /* earlier turns' variables are gone */
     box_tier tier;
 } box_result;
 void box_result_take(box *b, box_result *out); /* CHECKs that a turn ended */
@@ -95,7 +100,11 @@ void box_result_free(box_result *r);
 void box_close(box *b); /* kills its process; NULL is legal */
 
 /* One line per layer for doctor: name, ok, evidence, remedy. Runs the canaries. */
-typedef struct box_layer { char name[32]; bool ok; char evidence[128], remedy[160]; } box_layer;
+typedef struct box_layer {
+    char name[32];
+    bool ok;
+    char evidence[128], remedy[160];
+} box_layer;
 int box_doctor(box_layer *out, int max, box_tier *tier);
 
 #endif

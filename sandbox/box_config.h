@@ -7,7 +7,8 @@
 
 typedef struct box_config {
     double wall_s, wall_grace_s, cpu_s;
-    int64_t memory_mib, tmp_mib, pids, output_kib, output_kib_max, code_kib, images_per_turn, image_max_pixels, image_max_side;
+    int64_t memory_mib, tmp_mib, pids, output_kib, output_kib_max, code_kib, images_per_turn, image_max_pixels,
+        image_max_side;
     int min_tier;
     cfg_strings imports;
     char *preset;

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { POOL_UID = 64917 }; /* used when started as root: an id no system hands out; boxes never run as root */
+enum { POOL_UID = 64917 };        /* used when started as root: an id no system hands out; boxes never run as root */
 static const double ANSWER_S = 2; /* how long a runner may take to report after being told to kill its turn */
 
 /* ---- boxes ---- */
@@ -66,7 +66,10 @@ static void keep_output(boxd *b, boxrec *x, const char *p, size_t n)
     n -= k;
     size_t size = kept(b) - head_size(b);
     char *tail = x->head + head_size(b);
-    if (n > size) { p += n - size; n = size; }
+    if (n > size) {
+        p += n - size;
+        n = size;
+    }
     for (size_t part; n; n -= part, p += part) {
         part = n < size - x->tail_at ? n : size - x->tail_at;
         memcpy(tail + x->tail_at, p, part);
@@ -107,7 +110,8 @@ static char *take_output(boxd *b, boxrec *x, int32_t *len, int32_t *truncated)
     size_t n_tail = beyond > (int64_t)size ? size : (size_t)beyond;
     char mark[64] = "";
     *truncated = beyond > (int64_t)size;
-    if (*truncated) snprintf(mark, sizeof mark, "\n[... %lld bytes left out ...]\n", (long long)(beyond - (int64_t)size));
+    if (*truncated)
+        snprintf(mark, sizeof mark, "\n[... %lld bytes left out ...]\n", (long long)(beyond - (int64_t)size));
     size_t m = strlen(mark), at = beyond > (int64_t)size ? x->tail_at : 0;
     char *s = malloc(x->n_head + m + n_tail + WIRE_MESSAGE_MAX + 2);
     if (!s) _exit(1);
@@ -124,7 +128,8 @@ static int send_result(boxd *b, boxrec *x)
 {
     wire_result *r = &x->result;
     int fd = r->n_image > 0 && x->jail ? x->jail->img : -1;
-    int e = wire_send(b->client, r, sizeof *r, x->result_body, (size_t)r->text_len + (size_t)r->message_len, &fd, fd >= 0);
+    int e =
+        wire_send(b->client, r, sizeof *r, x->result_body, (size_t)r->text_len + (size_t)r->message_len, &fd, fd >= 0);
     if (e == -EAGAIN) return e;
     free(x->result_body);
     x->result_body = NULL;
@@ -334,24 +339,24 @@ static bool on_client(boxd *b)
         boxrec **x = b->boxes ? find_box(b, h->id) : NULL;
         int used = 0;
         switch (h->op) {
-            case OP_POOL: on_pool(b, (size_t)n); break;
-            case OP_POOL_END: pool_end(b); break;
-            case OP_OPEN:
-                if (!x || *x || n < (ssize_t)sizeof *m) return false;
-                *x = boxd_box_new(b, h->id);
-                (*x)->seed = m->seed;
-                if (n_fd == 1) (*x)->input = fds[used++];
-                break;
-            case OP_EXEC:
-                if (!x || !*x || (*x)->state != BOX_IDLE || n < (ssize_t)sizeof *m) return false;
-                on_exec(b, *x, m, (size_t)n);
-                break;
-            case OP_CLOSE:
-                if (!x || !*x) return false;
-                boxd_box_free(b, *x);
-                *x = NULL;
-                break;
-            default: return false;
+        case OP_POOL: on_pool(b, (size_t)n); break;
+        case OP_POOL_END: pool_end(b); break;
+        case OP_OPEN:
+            if (!x || *x || n < (ssize_t)sizeof *m) return false;
+            *x = boxd_box_new(b, h->id);
+            (*x)->seed = m->seed;
+            if (n_fd == 1) (*x)->input = fds[used++];
+            break;
+        case OP_EXEC:
+            if (!x || !*x || (*x)->state != BOX_IDLE || n < (ssize_t)sizeof *m) return false;
+            on_exec(b, *x, m, (size_t)n);
+            break;
+        case OP_CLOSE:
+            if (!x || !*x) return false;
+            boxd_box_free(b, *x);
+            *x = NULL;
+            break;
+        default: return false;
         }
         while (used < n_fd) close(fds[used++]);
     }
@@ -398,14 +403,14 @@ static bool on_event(boxd *b, uint64_t data)
 {
     int kind = (int)(data & 15), index = (int)(data >> 4 & 0xfffffff);
     switch (kind) {
-        case EV_CLIENT:
-            if (b->outbox) flush_outbox(b);
-            return on_client(b);
-        case EV_TERM: return false;
-        case EV_ZYGOTE:
-            if (b->zygote >= 0 && b->serial >= (uint32_t)(data >> 32)) pool_on_zygote(b);
-            return true;
-        default: break;
+    case EV_CLIENT:
+        if (b->outbox) flush_outbox(b);
+        return on_client(b);
+    case EV_TERM: return false;
+    case EV_ZYGOTE:
+        if (b->zygote >= 0 && b->serial >= (uint32_t)(data >> 32)) pool_on_zygote(b);
+        return true;
+    default: break;
     }
     jailrec *j = index < b->n_jail ? &b->jails[index] : NULL;
     if (!j || j->state == JAIL_FREE || j->serial != (uint32_t)(data >> 32)) return true;
@@ -419,7 +424,8 @@ static void drop_root(void)
 {
     if (geteuid() != 0) return;
     /* If this is refused, the zygote's own steps decide; nothing below trusts an id. */
-    if (setgroups(0, NULL) || setresgid(POOL_UID, POOL_UID, POOL_UID) || setresuid(POOL_UID, POOL_UID, POOL_UID)) return;
+    if (setgroups(0, NULL) || setresgid(POOL_UID, POOL_UID, POOL_UID) || setresuid(POOL_UID, POOL_UID, POOL_UID))
+        return;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* /proc/self stays ours, which writing id maps needs */
 }
 

@@ -12,11 +12,11 @@ typedef enum jail_state { JAIL_FREE, JAIL_STARTING, JAIL_SPARE, JAIL_PARKED, JAI
 
 typedef struct jailrec {
     jail_state state;
-    uint32_t serial;    /* of this use of the table entry: events of an earlier one are stale */
+    uint32_t serial;              /* of this use of the table entry: events of an earlier one are stale */
     int ctl, out, img, pidfd, cg; /* cg: cgroup slot, -1 = none */
     int uses;
-    double since;       /* start of the state */
-    boxrec *box;        /* PARKED and RUNNING */
+    double since; /* start of the state */
+    boxrec *box;  /* PARKED and RUNNING */
 } jailrec;
 
 typedef enum box_state { BOX_IDLE, BOX_QUEUED, BOX_TURN, BOX_REPLY } box_state;
@@ -25,20 +25,20 @@ struct boxrec {
     uint32_t id;
     box_state state;
     uint64_t seed;
-    int input;          /* memfd of the pictures, -1 = none */
+    int input; /* memfd of the pictures, -1 = none */
     bool input_sent;
     jailrec *jail;
     bool has_state, dead; /* a turn has succeeded; its process is lost */
     bool canary;
-    double wall_s;      /* soft limit of the turn; the pool's, but shorter for a canary */
+    double wall_s; /* soft limit of the turn; the pool's, but shorter for a canary */
     /* the turn */
     uint32_t turn;
-    uint64_t ticket;    /* the client's number for this submit */
+    uint64_t ticket; /* the client's number for this submit */
     char *code;
     size_t len;
     double queued, started, deadline;
-    int stage;          /* 0 running, 1 interrupted, 2 told to kill, 3 jail killed */
-    box_verdict cause;  /* why it was interrupted or killed; BOX_OK = it was not */
+    int stage;         /* 0 running, 1 interrupted, 2 told to kill, 3 jail killed */
+    box_verdict cause; /* why it was interrupted or killed; BOX_OK = it was not */
     int64_t oom_before, pids_before;
     double cpu_before;
     /* output: head[0..n_head), then the last bytes in a ring */
@@ -47,7 +47,7 @@ struct boxrec {
     int64_t n_out;
     wire_result result;
     char *result_body;
-    boxrec *next;       /* queue or outbox */
+    boxrec *next; /* queue or outbox */
 };
 
 typedef struct boxd {
@@ -60,34 +60,34 @@ typedef struct boxd {
     box_tier tier;
     cgroup_set cg;
     jailrec *jails;
-    int n_jail;         /* table size */
+    int n_jail; /* table size */
     int n_starting, n_spare;
     uint32_t serial;
-    boxrec **boxes;     /* by id % cap: ids are the client's slot numbers */
+    boxrec **boxes; /* by id % cap: ids are the client's slot numbers */
     int n_box;
     boxrec *queue, **queue_end, *outbox, **outbox_end;
-    double deaths[5];   /* times of the last zygote deaths */
+    double deaths[5]; /* times of the last zygote deaths */
     double zygote_since;
     int canary_step;
     bool canary_ready, ending; /* dealt with by the loop, not inside an event */
     wire_result canary_result;
     char *canary_text;
     boxrec *canary;
-    wire_reply report;  /* of the pool's creation */
+    wire_reply report; /* of the pool's creation */
     char *buf;
-    int jail_failures;  /* in a row */
+    int jail_failures; /* in a row */
 } boxd;
 
 /* pool.c */
 status pool_zygote_start(boxd *b);
 void pool_zygote_stop(boxd *b);
 void pool_on_zygote(boxd *b);
-void pool_schedule(boxd *b);             /* assigns spares to waiting boxes, starts more */
+void pool_schedule(boxd *b); /* assigns spares to waiting boxes, starts more */
 void pool_jail_kill(boxd *b, jailrec *j);
 void pool_box_release(boxd *b, boxrec *x); /* its jail becomes a spare again or ends */
-void pool_on_jail(boxd *b, jailrec *j);  /* control channel readable */
-void pool_on_exit(boxd *b, jailrec *j);  /* pidfd readable */
-void pool_run(boxd *b, boxrec *x);       /* sends the turn to its jail */
+void pool_on_jail(boxd *b, jailrec *j);    /* control channel readable */
+void pool_on_exit(boxd *b, jailrec *j);    /* pidfd readable */
+void pool_run(boxd *b, boxrec *x);         /* sends the turn to its jail */
 void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial);
 
 #define POOL_FRESH_S 0.1 /* a turn that runs longer than this gives its place in a burst to another */
@@ -99,7 +99,7 @@ void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e); /* e NULL: the jail i
 void boxd_fail_turn(boxd *b, boxrec *x, box_verdict v);
 void boxd_read_output(boxd *b, jailrec *j);
 void boxd_pool_done(boxd *b, status st); /* answers the client's OP_POOL */
-void boxd_queue(boxd *b, boxrec *x);      /* its code is set: run it as soon as a jail is free */
+void boxd_queue(boxd *b, boxrec *x);     /* its code is set: run it as soon as a jail is free */
 boxrec *boxd_box_new(boxd *b, uint32_t id);
 void boxd_box_free(boxd *b, boxrec *x);
 

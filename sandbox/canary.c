@@ -6,8 +6,8 @@
 #include "sandbox/boxd.h"
 #include "sandbox/jail.h"
 
-/* Each layer has to stop an attack before the first real box: a call that returned success proves nothing (AppArmor lets
- * unshare pass and stops mount; kernels accept limits they do not enforce for uid 0). */
+/* Each layer has to stop an attack before the first real box: a call that returned success proves nothing (AppArmor
+ * lets unshare pass and stops mount; kernels accept limits they do not enforce for uid 0). */
 
 /* One line per test: name, 1 if the attack failed as it should, what was seen. */
 static const char attacks[] =
@@ -34,7 +34,8 @@ static const char attacks[] =
     "refused('mount', lambda: libc.mount(b't', b'/tmp', b'tmpfs', 0, None) and unshare(0x20000))\n"
     "refused('io_uring', lambda: call(425, 1, 0))\n"
     "refused('raise a limit', lambda: __import__('resource').setrlimit(7, (64, 64)))\n"
-    "if tier < 2: report('pid namespace', os.getpid() < 100 and os.getppid() <= 1, f'pid {os.getpid()}, parent {os.getppid()}')\n"
+    "if tier < 2: report('pid namespace', os.getpid() < 100 and os.getppid() <= 1, f'pid {os.getpid()}, parent "
+    "{os.getppid()}')\n"
     "else: refused('signals', lambda: os.kill(os.getppid(), 0))\n"
     "if tier == 2: refused('files', lambda: open('/tmp/box-canary', 'w'))\n"
     "if tier == 2: refused('processes', os.fork)\n"
@@ -110,7 +111,8 @@ static void finish(boxd *b)
     wire_reply *r = &b->report;
     if (b->canary) boxd_box_free(b, b->canary);
     b->canary = NULL;
-    layer(b, "control groups", b->cg.version > 0, b->cg.version ? b->cg.version == 1 ? "version 1" : "version 2" : b->cg.why_not,
+    layer(b, "control groups", b->cg.version > 0,
+          b->cg.version ? b->cg.version == 1 ? "version 1" : "version 2" : b->cg.why_not,
           "start as root, or have memory and pids groups delegated to this user");
     char abi[32];
     snprintf(abi, sizeof abi, "ABI %d", jail_landlock_abi());
@@ -118,7 +120,8 @@ static void finish(boxd *b)
     for (int i = 0; i < r->n_layer; i++) {
         const wire_layer *l = &r->layer[i];
         if (l->ok || !strcmp(l->name, "control groups") || !strcmp(l->name, "Landlock")) continue;
-        boxd_pool_done(b, FAIL(ST_EUNAVAIL, "the sandbox is not safe here: \"%s\" does not hold (%s)", l->name, l->evidence));
+        boxd_pool_done(
+            b, FAIL(ST_EUNAVAIL, "the sandbox is not safe here: \"%s\" does not hold (%s)", l->name, l->evidence));
         return;
     }
     if ((int)b->tier > b->pool.min_tier) {
@@ -133,58 +136,59 @@ void canary_next(boxd *b, const wire_result *res, const char *text)
 {
     char line[128], *code = NULL;
     switch (b->canary_step++) {
-        case 0:
-            fresh_box(b);
-            if (asprintf(&code, "tier = %d\n%s", (int)b->tier, attacks) < 0) _exit(1);
-            run(b, code, 10);
-            free(code);
-            return;
-        case 1: {
-            char *copy = strdup(text);
-            if (!copy) _exit(1);
-            read_lines(b, copy);
-            free(copy);
-            if (res->verdict != BOX_OK) {
-                boxd_pool_done(b, FAIL(ST_EINVAL, "sandbox: the first box failed: %s %s %s", box_verdict_name((box_verdict)res->verdict),
-                                       res->error_type, text + res->text_len + 1));
-                return;
-            }
-            run(b, spin, 0.03);
+    case 0:
+        fresh_box(b);
+        if (asprintf(&code, "tier = %d\n%s", (int)b->tier, attacks) < 0) _exit(1);
+        run(b, code, 10);
+        free(code);
+        return;
+    case 1: {
+        char *copy = strdup(text);
+        if (!copy) _exit(1);
+        read_lines(b, copy);
+        free(copy);
+        if (res->verdict != BOX_OK) {
+            boxd_pool_done(b, FAIL(ST_EINVAL, "sandbox: the first box failed: %s %s %s",
+                                   box_verdict_name((box_verdict)res->verdict), res->error_type,
+                                   text + res->text_len + 1));
             return;
         }
-        case 2:
-            snprintf(line, sizeof line, "%s after %.0f ms", box_verdict_name((box_verdict)res->verdict), res->wall_ms);
-            /* On a busy machine the interrupted loop may not get a time slice within the grace: killed is held, too. */
-            layer(b, "time limit", res->verdict == BOX_TIMEOUT_SOFT || res->verdict == BOX_TIMEOUT_HARD, line,
-                  "the interpreter does not see SIGINT");
-            if (res->verdict == BOX_TIMEOUT_HARD) fresh_box(b);
-            /* A fresh box has some of the imports' share left: well beyond that. */
-            snprintf(line, sizeof line, too_much, (long long)b->pool.limits.memory_mib + 128);
-            run(b, line, 10);
-            return;
-        case 3:
-            snprintf(line, sizeof line, "%s %s", box_verdict_name((box_verdict)res->verdict), res->error_type);
-            layer(b, "address space", !strcmp(res->error_type, "MemoryError"), line, "RLIMIT_AS is not enforced");
-            if (b->tier >= BOX_T2) break;
-            fresh_box(b); /* the first one left a file in its /tmp */
-            run(b, other_box, 10);
-            return;
-        case 4: {
-            char *copy = strdup(text);
-            if (!copy) _exit(1);
-            read_lines(b, copy);
-            free(copy);
-            if (b->tier != BOX_T0) break;
-            cgroup_memory(&b->cg, b->canary->jail->cg, 64 << 20);
-            run(b, too_much_shared, 10);
-            return;
-        }
-        case 5:
-            if (b->canary->jail) cgroup_memory(&b->cg, b->canary->jail->cg, b->cg.memory_bytes);
-            layer(b, "memory group", res->verdict == BOX_OOM, box_verdict_name((box_verdict)res->verdict),
-                  "the memory control group does not count shared memory or does not kill");
-            break;
-        default: break;
+        run(b, spin, 0.03);
+        return;
+    }
+    case 2:
+        snprintf(line, sizeof line, "%s after %.0f ms", box_verdict_name((box_verdict)res->verdict), res->wall_ms);
+        /* On a busy machine the interrupted loop may not get a time slice within the grace: killed is held, too. */
+        layer(b, "time limit", res->verdict == BOX_TIMEOUT_SOFT || res->verdict == BOX_TIMEOUT_HARD, line,
+              "the interpreter does not see SIGINT");
+        if (res->verdict == BOX_TIMEOUT_HARD) fresh_box(b);
+        /* A fresh box has some of the imports' share left: well beyond that. */
+        snprintf(line, sizeof line, too_much, (long long)b->pool.limits.memory_mib + 128);
+        run(b, line, 10);
+        return;
+    case 3:
+        snprintf(line, sizeof line, "%s %s", box_verdict_name((box_verdict)res->verdict), res->error_type);
+        layer(b, "address space", !strcmp(res->error_type, "MemoryError"), line, "RLIMIT_AS is not enforced");
+        if (b->tier >= BOX_T2) break;
+        fresh_box(b); /* the first one left a file in its /tmp */
+        run(b, other_box, 10);
+        return;
+    case 4: {
+        char *copy = strdup(text);
+        if (!copy) _exit(1);
+        read_lines(b, copy);
+        free(copy);
+        if (b->tier != BOX_T0) break;
+        cgroup_memory(&b->cg, b->canary->jail->cg, 64 << 20);
+        run(b, too_much_shared, 10);
+        return;
+    }
+    case 5:
+        if (b->canary->jail) cgroup_memory(&b->cg, b->canary->jail->cg, b->cg.memory_bytes);
+        layer(b, "memory group", res->verdict == BOX_OOM, box_verdict_name((box_verdict)res->verdict),
+              "the memory control group does not count shared memory or does not kill");
+        break;
+    default: break;
     }
     finish(b);
 }

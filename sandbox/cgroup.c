@@ -66,7 +66,8 @@ static bool find_mount(const char *controller, char *point, size_t n_point, char
         if (!*controller) {
             found = !strcmp(type, "cgroup2");
         } else if (!strcmp(type, "cgroup")) {
-            for (char *save, *o = strtok_r(opts, ",", &save); o; o = strtok_r(NULL, ",", &save)) found |= !strcmp(o, controller);
+            for (char *save, *o = strtok_r(opts, ",", &save); o; o = strtok_r(NULL, ",", &save))
+                found |= !strcmp(o, controller);
         }
     }
     fclose(f);
@@ -93,7 +94,8 @@ static bool find_own(const char *controller, char *path, size_t n)
         if (!*controller) {
             found = !*names;
         } else {
-            for (char *save, *o = strtok_r(names, ",", &save); o; o = strtok_r(NULL, ",", &save)) found |= !strcmp(o, controller);
+            for (char *save, *o = strtok_r(names, ",", &save); o; o = strtok_r(NULL, ",", &save))
+                found |= !strcmp(o, controller);
         }
         if (found) snprintf(path, n, "%s", group);
     }
@@ -104,7 +106,8 @@ static bool find_own(const char *controller, char *path, size_t n)
 static bool own_dir(const char *controller, char *out, size_t n)
 {
     char point[256], root[256], own[256];
-    if (!find_mount(controller, point, sizeof point, root, sizeof root) || !find_own(controller, own, sizeof own)) return false;
+    if (!find_mount(controller, point, sizeof point, root, sizeof root) || !find_own(controller, own, sizeof own))
+        return false;
     const char *below = own;
     size_t k = strlen(root);
     if (k > 1 && !strncmp(own, root, k)) below = own + k;
@@ -136,7 +139,8 @@ static void sweep(const char *parent)
     if (!d) return;
     for (struct dirent *e; (e = readdir(d));) {
         int pid, end = 0;
-        if (sscanf(e->d_name, "box.%d%n", &pid, &end) != 1 || e->d_name[end] || kill(pid, 0) == 0 || errno != ESRCH) continue;
+        if (sscanf(e->d_name, "box.%d%n", &pid, &end) != 1 || e->d_name[end] || kill(pid, 0) == 0 || errno != ESRCH)
+            continue;
         char dir[512];
         snprintf(dir, sizeof dir, "%s/%s", parent, e->d_name);
         remove_tree(dir);
@@ -144,8 +148,8 @@ static void sweep(const char *parent)
     closedir(d);
 }
 
-/* A child with the rights of now that waits for this process to end and removes the groups: the supervisor gives up root,
- * and may be killed. */
+/* A child with the rights of now that waits for this process to end and removes the groups: the supervisor gives up
+ * root, and may be killed. */
 static bool leave_janitor(const cgroup_set *s)
 {
     int p[2];
@@ -227,18 +231,22 @@ void cgroup_prepare(cgroup_set *s, unsigned owner)
     }
     if (s->version && !leave_janitor(s)) undo(s);
     if (!s->version)
-        snprintf(s->why_not, sizeof s->why_not, "no memory and pids control group can be made below this process's own group");
+        snprintf(s->why_not, sizeof s->why_not,
+                 "no memory and pids control group can be made below this process's own group");
 }
 
 void cgroup_limits(cgroup_set *s, const box_limits *l)
 {
-    /* A little beyond what one process may have, so that an honest program that asks for too much meets a MemoryError and not
-     * the killer; the group is for what the sum of processes, files and shared memory takes. */
+    /* A little beyond what one process may have, so that an honest program that asks for too much meets a MemoryError
+     * and not the killer; the group is for what the sum of processes, files and shared memory takes. */
     s->memory_bytes = (l->memory_mib + l->tmp_mib + 128) << 20;
     s->n_pids = l->pids;
 }
 
-static void slot_dir(const cgroup_set *s, int dir, int slot, char *out, size_t n) { snprintf(out, n, "%s/slot%d", s->dir[dir], slot); }
+static void slot_dir(const cgroup_set *s, int dir, int slot, char *out, size_t n)
+{
+    snprintf(out, n, "%s/slot%d", s->dir[dir], slot);
+}
 
 void cgroup_memory(const cgroup_set *s, int slot, int64_t bytes)
 {
@@ -346,7 +354,8 @@ void cgroup_clear(cgroup_set *s)
         for (int k = 0; k < s->n_dir; k++) {
             char d[256];
             slot_dir(s, k, i, d, sizeof d);
-            for (int round = 0; rmdir(d) && errno == EBUSY && round < 100; round++) nanosleep(&(struct timespec){0, 2000000}, NULL);
+            for (int round = 0; rmdir(d) && errno == EBUSY && round < 100; round++)
+                nanosleep(&(struct timespec){0, 2000000}, NULL);
         }
     }
     free(s->used);

@@ -1,6 +1,6 @@
-/* Control groups for boxes, where this machine lends any: v1 (memory, pids, cpuacct hierarchies), v2 (one), or none. Slots
- * are made once and used again; a jail joins its slot itself while it starts, because joining sleeps several milliseconds
- * on an idle machine (RCU grace period) and must not hold up anybody else. */
+/* Control groups for boxes, where this machine lends any: v1 (memory, pids, cpuacct hierarchies), v2 (one), or none.
+ * Slots are made once and used again; a jail joins its slot itself while it starts, because joining sleeps several
+ * milliseconds on an idle machine (RCU grace period) and must not hold up anybody else. */
 #ifndef SANDBOX_CGROUP_H
 #define SANDBOX_CGROUP_H
 
@@ -15,16 +15,16 @@ typedef struct cgroup_set {
     int version;                 /* 0 none, 1, 2 */
     char dir[CGROUP_FILES][224]; /* our own group in each hierarchy (v2: one) */
     int n_dir;
-    int mem, pids, cpu;          /* index into dir, -1 = absent */
+    int mem, pids, cpu; /* index into dir, -1 = absent */
     int64_t memory_bytes, n_pids;
-    char why_not[160];           /* version 0: what is missing */
+    char why_not[160]; /* version 0: what is missing */
     bool *used;
     int n_slot;
 } cgroup_set;
 
-/* Finds the hierarchies and makes <own group>/box.<pid> in each, owned by owner; leaves a process behind that removes them
- * when this one has ended in any way. Removes what dead supervisors left. Version 0 with why_not where nothing is to be had.
- * Call with the rights the program was started with. */
+/* Finds the hierarchies and makes <own group>/box.<pid> in each, owned by owner; leaves a process behind that removes
+ * them when this one has ended in any way. Removes what dead supervisors left. Version 0 with why_not where nothing is
+ * to be had. Call with the rights the program was started with. */
 void cgroup_prepare(cgroup_set *s, unsigned owner);
 void cgroup_limits(cgroup_set *s, const box_limits *l);
 /* A free slot with its limits set, -1 if none can be had. */

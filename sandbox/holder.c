@@ -20,7 +20,8 @@ enum { FD_CHANNEL = 3, FD_IMG = 5, FD_INPUT = 6, FD_OUT = 7 };
 /* Leaves exactly descriptors 0..7 (BOX_HOLDER_FDS) open, all but 0, 1, 2 close-on-exec. */
 static int arrange(const holder_fds *f)
 {
-    int from[BOX_HOLDER_FDS] = {0, f->out, f->out, f->channel[0], f->channel[1], f->img, f->input < 0 ? 0 : f->input, f->out};
+    int from[BOX_HOLDER_FDS] = {
+        0, f->out, f->out, f->channel[0], f->channel[1], f->img, f->input < 0 ? 0 : f->input, f->out};
     int high[BOX_HOLDER_FDS];
     for (int i = 0; i < BOX_HOLDER_FDS; i++) {
         high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64);
@@ -40,7 +41,8 @@ static void turn(wire_run *run, size_t len, int side, const turn_log *again, int
     if (again) { /* first turn: nothing that the preset or turns run again print belongs to it */
         dup2(0, 1);
         dup2(0, 2);
-        wire_head ready = {.op = OP_HELLO, .nonce = run->h.nonce}; /* jailed: from here on its end is the code's doing */
+        wire_head ready = {.op = OP_HELLO,
+                           .nonce = run->h.nonce}; /* jailed: from here on its end is the code's doing */
         if (wire_send(FD_CHANNEL, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(71);
         ok = interp_open_box(run->seed, has_input ? FD_INPUT : -1, &c) == 0;
         for (int i = 0; ok && i < again->n; i++) {
@@ -55,8 +57,8 @@ static void turn(wire_run *run, size_t len, int side, const turn_log *again, int
     if (wire_send(FD_CHANNEL + side, &c, sizeof c, NULL, 0, NULL, 0)) _exit(71);
 }
 
-/* A sibling, not a child: the runner must be the parent of every holder to watch, group and reap it. glibc's fork cannot
- * say that; its handlers matter only to threads, of which a well-behaved turn leaves none. */
+/* A sibling, not a child: the runner must be the parent of every holder to watch, group and reap it. glibc's fork
+ * cannot say that; its handlers matter only to threads, of which a well-behaved turn leaves none. */
 static pid_t fork_sibling(void)
 {
     for (int i = 0;; i++) {
@@ -68,8 +70,8 @@ static pid_t fork_sibling(void)
     }
 }
 
-/* poll, not a blocking receive: that waits exclusively, and a wake-up given to a process that is being killed, such as the
- * last user of this channel, would be lost to the next. */
+/* poll, not a blocking receive: that waits exclusively, and a wake-up given to a process that is being killed, such as
+ * the last user of this channel, would be lost to the next. */
 static ssize_t hear(int fd, void *buf, size_t cap)
 {
     for (;;) {
@@ -80,7 +82,8 @@ static ssize_t hear(int fd, void *buf, size_t cap)
     }
 }
 
-_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run, const turn_log *again)
+_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
+                           const turn_log *again)
 {
     interp_after_fork_child();
     int has_input = f->input >= 0;
@@ -106,7 +109,8 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         }
         interp_before_fork();
         pid_t pid = fork_sibling();
-        if (pid) { /* this process keeps the state the turn started from; pid < 0: the runner hears nothing and gives up */
+        if (pid) { /* this process keeps the state the turn started from; pid < 0: the runner hears nothing and gives up
+                    */
             interp_after_fork_parent();
             if (pid < 0) _exit(75);
             continue;

@@ -72,10 +72,11 @@ static PyObject *emit(PyObject *self, PyObject *args)
     PyObject *result = NULL;
     if (!c) {
         PyErr_SetString(PyExc_RuntimeError, "no turn is running");
-    } else if (w < 1 || h < 1 || w > l->image_max_side || h > l->image_max_side || w * h > l->image_max_pixels || w > 200 * h ||
-               h > 200 * w || b.len != 3 * w * h) {
-        PyErr_Format(PyExc_ValueError, "cannot show a picture of %lldx%lld: sides 1 to %lld, at most %lld pixels, aspect at most 200",
-                     w, h, (long long)l->image_max_side, (long long)l->image_max_pixels);
+    } else if (w < 1 || h < 1 || w > l->image_max_side || h > l->image_max_side || w * h > l->image_max_pixels ||
+               w > 200 * h || h > 200 * w || b.len != 3 * w * h) {
+        PyErr_Format(PyExc_ValueError,
+                     "cannot show a picture of %lldx%lld: sides 1 to %lld, at most %lld pixels, aspect at most 200", w,
+                     h, (long long)l->image_max_side, (long long)l->image_max_pixels);
     } else if (c->n_image >= l->images_per_turn || py.image_end + b.len > WIRE_IMAGE_BYTES) {
         c->images_dropped++;
         result = Py_NewRef(Py_None);
@@ -130,8 +131,8 @@ static status initialize(void)
 }
 
 /* What libraries want done in a forked child is for processes with threads (locks to renew), and it costs every turn a
- * tenth of its pages: it is done only when there are threads. The random module's wish to reseed itself is dropped: turns
- * are forks, and their numbers must continue. */
+ * tenth of its pages: it is done only when there are threads. The random module's wish to reseed itself is dropped:
+ * turns are forks, and their numbers must continue. */
 static const char hold_hooks[] = "import os\n"
                                  "_register, _hooks = os.register_at_fork, []\n"
                                  "os.register_at_fork = lambda **k: None\n"

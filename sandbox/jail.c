@@ -18,9 +18,9 @@
 
 #include "sandbox/seccomp.h"
 
-#define STEP(what, call)                                                                                               \
-    do {                                                                                                               \
-        if ((call) < 0) return FAIL(ST_ESYS, "sandbox step \"%s\": %s", (what), strerror(errno));                      \
+#define STEP(what, call)                                                                          \
+    do {                                                                                          \
+        if ((call) < 0) return FAIL(ST_ESYS, "sandbox step \"%s\": %s", (what), strerror(errno)); \
     } while (0)
 
 static status write_at(int dir, const char *path, const char *text)
@@ -46,7 +46,9 @@ static status map_ids(int proc, unsigned uid, unsigned gid)
 
 /* ---- the zygote's root file system: the Python tree read-only, three devices, nothing else ---- */
 
-typedef struct mount_attr_1 { uint64_t set, clr, propagation, userns_fd; } mount_attr_1;
+typedef struct mount_attr_1 {
+    uint64_t set, clr, propagation, userns_fd;
+} mount_attr_1;
 enum { ATTR_RDONLY = 1, ATTR_NOSUID = 2, ATTR_NODEV = 4, ATTR_NOEXEC = 8, AT_RECURSIVE_ = 0x8000 };
 #define ROOT "/sys" /* every machine has it and no box needs it: a place to build the new root on */
 
@@ -84,8 +86,17 @@ static status show(const char *p, uint64_t attr)
 }
 
 /* All of the machine that a box sees. */
-static const char *const tree[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts",
-                                   "/etc/ld.so.cache", "/etc/matplotlibrc", NULL};
+static const char *const tree[] = {"/usr",
+                                   "/bin",
+                                   "/sbin",
+                                   "/lib",
+                                   "/lib32",
+                                   "/lib64",
+                                   "/etc/alternatives",
+                                   "/etc/fonts",
+                                   "/etc/ld.so.cache",
+                                   "/etc/matplotlibrc",
+                                   NULL};
 
 static status build_root(void)
 {
@@ -138,9 +149,12 @@ status jail_zygote_enter(jail *j, int sock)
     STEP("open /proc", j->proc);
     STEP("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     if (j->tier >= BOX_T2 || enter_namespaces(j, sock) == ST_OK) return ST_OK;
-    return FAIL(ST_EUNAVAIL, "no namespaces (%s); allow unprivileged user namespaces (sysctl user.max_user_namespaces, "
-                "kernel.unprivileged_userns_clone, AppArmor; in a container --security-opt seccomp=unconfined) or run as root with "
-                "CAP_SYS_ADMIN", fail_message());
+    return FAIL(ST_EUNAVAIL,
+                "no namespaces (%s); allow unprivileged user namespaces (sysctl user.max_user_namespaces, "
+                "kernel.unprivileged_userns_clone, AppArmor; in a container --security-opt seccomp=unconfined) or run "
+                "as root with "
+                "CAP_SYS_ADMIN",
+                fail_message());
 }
 
 status jail_zygote_seal(jail *j)
@@ -163,7 +177,8 @@ status jail_zygote_seal(jail *j)
 static status set_limit(int what, rlim_t v)
 {
     struct rlimit r = {v, v}, have;
-    if (getrlimit(what, &have) == 0 && have.rlim_max != RLIM_INFINITY && have.rlim_max < v) r.rlim_cur = r.rlim_max = have.rlim_max;
+    if (getrlimit(what, &have) == 0 && have.rlim_max != RLIM_INFINITY && have.rlim_max < v)
+        r.rlim_cur = r.rlim_max = have.rlim_max;
     STEP("resource limits", setrlimit(what, &r));
     return ST_OK;
 }
@@ -220,10 +235,23 @@ status jail_box_renew(const jail *j, const box_limits *l)
 }
 
 /* Debian 12's header is older than the kernels this runs on. */
-typedef struct landlock_attr { uint64_t fs, net, scoped; } landlock_attr;
-typedef struct landlock_path { uint64_t allowed; int32_t fd; } __attribute__((packed)) landlock_path;
-enum { LL_EXECUTE = 1, LL_WRITE = 2, LL_READ = 4, LL_READ_DIR = 8, LL_ALL_V1 = 0x1fff, LL_REFER = 0x2000, LL_TRUNCATE = 0x4000,
-       LL_IOCTL_DEV = 0x8000 };
+typedef struct landlock_attr {
+    uint64_t fs, net, scoped;
+} landlock_attr;
+typedef struct landlock_path {
+    uint64_t allowed;
+    int32_t fd;
+} __attribute__((packed)) landlock_path;
+enum {
+    LL_EXECUTE = 1,
+    LL_WRITE = 2,
+    LL_READ = 4,
+    LL_READ_DIR = 8,
+    LL_ALL_V1 = 0x1fff,
+    LL_REFER = 0x2000,
+    LL_TRUNCATE = 0x4000,
+    LL_IOCTL_DEV = 0x8000
+};
 
 int jail_landlock_abi(void)
 {
@@ -256,13 +284,16 @@ static status landlock_tree(int set)
 static status landlock(box_tier tier)
 {
     int abi = jail_landlock_abi();
-    if (abi < 1) return tier < BOX_T2 ? ST_OK : FAIL(ST_EUNAVAIL, "tier T2 needs Landlock: Linux 5.13 or newer, lsm=landlock,... at boot");
+    if (abi < 1)
+        return tier < BOX_T2
+                   ? ST_OK
+                   : FAIL(ST_EUNAVAIL, "tier T2 needs Landlock: Linux 5.13 or newer, lsm=landlock,... at boot");
     landlock_attr a = {.fs = LL_ALL_V1};
     if (abi >= 2) a.fs |= LL_REFER;
     if (abi >= 3) a.fs |= LL_TRUNCATE;
-    if (abi >= 4) a.net = 3;     /* bind and connect TCP: no rule, so never */
+    if (abi >= 4) a.net = 3; /* bind and connect TCP: no rule, so never */
     if (abi >= 5) a.fs |= LL_IOCTL_DEV;
-    if (abi >= 6) a.scoped = 3;  /* abstract sockets and signals stay inside */
+    if (abi >= 6) a.scoped = 3; /* abstract sockets and signals stay inside */
     size_t size = abi >= 6 ? sizeof a : abi >= 4 ? 16 : 8;
     int set = (int)syscall(SYS_landlock_create_ruleset, &a, size, 0);
     STEP("Landlock ruleset", set);
@@ -282,9 +313,11 @@ status jail_holder(const jail *j)
     for (int cap = 0; cap <= 63; cap++)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) break; /* EINVAL past the last one; EPERM: there are none to drop */
     STEP("ambient capabilities", prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
-    if (j->tier < BOX_T2) STEP("securebits", prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-                                                    SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
-                                                    SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED));
+    if (j->tier < BOX_T2)
+        STEP("securebits",
+             prctl(PR_SET_SECUREBITS, SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                                          SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                                          SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED));
     struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
     STEP("capabilities", syscall(SYS_capset, &h, none));

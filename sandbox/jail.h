@@ -11,8 +11,8 @@
 
 typedef struct jail {
     box_tier tier;
-    int proc;     /* O_PATH of the machine's /proc: lets a child write its own id maps; never reaches a holder */
-    int pidns;    /* the zygote's own pid namespace, to step back into after each spawn */
+    int proc;         /* O_PATH of the machine's /proc: lets a child write its own id maps; never reaches a holder */
+    int pidns;        /* the zygote's own pid namespace, to step back into after each spawn */
     int64_t base_mib; /* address space of the zygote after its imports */
 } jail;
 

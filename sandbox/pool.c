@@ -19,7 +19,8 @@ enum { USES_MAX = 256, FAILURES_MAX = 20 };
 
 void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial)
 {
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = (uint64_t)serial << 32 | (uint64_t)index << 4 | (uint64_t)kind};
+    struct epoll_event ev = {.events = EPOLLIN,
+                             .data.u64 = (uint64_t)serial << 32 | (uint64_t)index << 4 | (uint64_t)kind};
     epoll_ctl(b->ep, EPOLL_CTL_ADD, fd, &ev);
 }
 
@@ -80,8 +81,8 @@ static int jail_start(boxd *b)
     wire_head h = {.op = OP_SPAWN, .id = j->serial};
     /* Neither side can change its size, so reading it here never meets a hole in the file. */
     int bad = img < 0 || ftruncate(img, WIRE_IMAGE_BYTES) || fcntl(img, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
-              fcntl(ctl[0], F_SETFL, O_NONBLOCK) || fcntl(out[0], F_SETFL, O_NONBLOCK) || (b->tier == BOX_T0 && cg < 0) ||
-              wire_send(b->zygote, &h, sizeof h, NULL, 0, fds, n);
+              fcntl(ctl[0], F_SETFL, O_NONBLOCK) || fcntl(out[0], F_SETFL, O_NONBLOCK) ||
+              (b->tier == BOX_T0 && cg < 0) || wire_send(b->zygote, &h, sizeof h, NULL, 0, fds, n);
     close(ctl[1]);
     close(out[1]);
     for (int i = 3; i < n; i++) close(fds[i]);
@@ -126,7 +127,11 @@ void pool_on_exit(boxd *b, jailrec *j) { jail_lost(b, j, "its first process died
 
 void pool_on_jail(boxd *b, jailrec *j)
 {
-    static union { wire_head h; wire_end end; wire_reply fail; } m;
+    static union {
+        wire_head h;
+        wire_end end;
+        wire_reply fail;
+    } m;
     uint32_t serial = j->serial;
     for (;;) {
         ssize_t n = wire_recv(j->ctl, &m, sizeof m, NULL, NULL, NULL, MSG_DONTWAIT);
@@ -157,8 +162,8 @@ void pool_box_release(boxd *b, boxrec *x)
     jailrec *j = x->jail;
     x->jail = NULL;
     j->box = NULL;
-    /* The runner never ran model code, so its jail can serve again once everything else in it is dead and /tmp is new. A
-     * turn under way, a broken protocol or enough spares end it instead. */
+    /* The runner never ran model code, so its jail can serve again once everything else in it is dead and /tmp is new.
+     * A turn under way, a broken protocol or enough spares end it instead. */
     wire_head h = {.op = OP_RESET};
     if (j->state == JAIL_PARKED && ++j->uses < USES_MAX && b->n_spare < b->pool.spares &&
         wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0) == 0)
@@ -176,7 +181,8 @@ void pool_run(boxd *b, boxrec *x)
     bool clean = fallocate(j->img, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WIRE_IMAGE_BYTES) == 0;
     uint64_t nonce = 0;
     (void)!syscall(SYS_getrandom, &nonce, sizeof nonce, 0);
-    wire_run m = {.h = {.op = OP_RUN, .id = x->id, .turn = x->turn, .nonce = nonce}, .seed = x->seed, .has_input = x->input >= 0};
+    wire_run m = {
+        .h = {.op = OP_RUN, .id = x->id, .turn = x->turn, .nonce = nonce}, .seed = x->seed, .has_input = x->input >= 0};
     bool send_input = x->input >= 0 && !x->input_sent;
     x->started = wire_now();
     x->deadline = x->started + x->wall_s;
@@ -198,11 +204,12 @@ void pool_run(boxd *b, boxrec *x)
 void pool_schedule(boxd *b)
 {
     if (!b->zygote_ready || b->broken) return;
-    /* A burst of turns is let in a few at a time, so that each meets an idle machine and its clock measures its own work;
-     * one that has run for a while no longer counts, so that spinning code holds nobody up. */
+    /* A burst of turns is let in a few at a time, so that each meets an idle machine and its clock measures its own
+     * work; one that has run for a while no longer counts, so that spinning code holds nobody up. */
     int fresh = 0, want = 0;
     double now = wire_now();
-    for (int i = 0; i < b->n_jail; i++) fresh += b->jails[i].state == JAIL_RUNNING && b->jails[i].since > now - POOL_FRESH_S;
+    for (int i = 0; i < b->n_jail; i++)
+        fresh += b->jails[i].state == JAIL_RUNNING && b->jails[i].since > now - POOL_FRESH_S;
     for (boxrec **at = &b->queue; *at;) {
         boxrec *x = *at;
         if (x->dead) { /* its jail ended while it waited */
@@ -297,13 +304,15 @@ static void zygote_lost(boxd *b)
     for (int i = 0; i < b->n_jail; i++)
         if (b->jails[i].state != JAIL_FREE) jail_lost(b, &b->jails[i], "the zygote died");
     if (b->creating) {
-        boxd_pool_done(b, FAIL(ST_EUNAVAIL, "the sandbox's Python process died while starting; run `codedance doctor`"));
+        boxd_pool_done(b,
+                       FAIL(ST_EUNAVAIL, "the sandbox's Python process died while starting; run `codedance doctor`"));
         return;
     }
     double now = wire_now();
     memmove(b->deaths, b->deaths + 1, sizeof b->deaths - sizeof *b->deaths);
     b->deaths[4] = now;
-    b->broken = b->deaths[0] > 0 && now - b->deaths[0] < 60; /* five in a minute: something is wrong that a sixth won't cure */
+    b->broken =
+        b->deaths[0] > 0 && now - b->deaths[0] < 60; /* five in a minute: something is wrong that a sixth won't cure */
     if (!b->broken && pool_zygote_start(b) != ST_OK) b->broken = true;
     while (b->broken && b->queue) {
         boxrec *x = b->queue;
@@ -315,7 +324,10 @@ static void zygote_lost(boxd *b)
 
 void pool_on_zygote(boxd *b)
 {
-    static union { wire_head h; wire_reply r; } m;
+    static union {
+        wire_head h;
+        wire_reply r;
+    } m;
     int fds[WIRE_FDS], n_fd = 0;
     ssize_t n = wire_recv(b->zygote, &m, sizeof m, fds, &n_fd, NULL, MSG_DONTWAIT);
     if (n == -EAGAIN) return;

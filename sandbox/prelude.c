@@ -1,8 +1,8 @@
 #include "sandbox/interp.h"
 
 /* Runs once in the zygote, in a namespace of its own; model code sees only what open_box puts into __main__. Everything
- * used later is bound here, so that model code that patches builtins harms nobody but itself. `emit` is C: it stores one
- * RGB picture, raises ValueError if it is too large. */
+ * used later is bound here, so that model code that patches builtins harms nobody but itself. `emit` is C: it stores
+ * one RGB picture, raises ValueError if it is too large. */
 const char *const prelude_parts[] = {
     "import sys, _signal, _ast, __main__\n"
     "from builtins import open as _open, compile as _compile, exec as _exec, eval as _eval, print as _print\n"
@@ -46,8 +46,7 @@ const char *const prelude_parts[] = {
     "    if m is not None and isinstance(x, m.Figure):\n"
     "        emit(*_figure_rgb(x))\n"
     "        return True\n"
-    "    return False\n"
-    ,
+    "    return False\n",
     "def show(x=None):\n"
     "    '''Return a picture: PIL image, array (h, w[, 3 or 4], RGB) or figure; without argument all open figures.'''\n"
     "    if x is None:\n"
@@ -73,7 +72,8 @@ const char *const prelude_parts[] = {
     "    if v is None: return\n"
     "    if np is not None and isinstance(v, np.ndarray):\n"
     "        # Small or non-byte arrays are numbers to read; byte arrays of picture shape are pictures.\n"
-    "        if v.dtype == np.uint8 and v.ndim in (2, 3) and min(v.shape[:2]) >= 8 and (v.ndim == 2 or v.shape[2] in (1, 3, 4)):\n"
+    "        if v.dtype == np.uint8 and v.ndim in (2, 3) and min(v.shape[:2]) >= 8 and (v.ndim == 2 or v.shape[2] in "
+    "(1, 3, 4)):\n"
     "            _show_one(v)\n"
     "        else: _print(repr(v))\n"
     "    elif not _show_one(v): _print(repr(v))\n"
@@ -90,8 +90,7 @@ const char *const prelude_parts[] = {
     "        m.preinit()\n"
     "        m.MAX_IMAGE_PIXELS = 1 << 25 # PIL refuses at twice this\n"
     "    m = _loaded('cv2')\n"
-    "    if m is not None: m.setNumThreads(0)\n"
-    ,
+    "    if m is not None: m.setNumThreads(0)\n",
     "class _Backend:\n"
     "    '''matplotlib's backend, found by the name in MPLBACKEND when (and if) pyplot is imported.'''\n"
     "    @staticmethod\n"
@@ -178,7 +177,8 @@ const char *const prelude_parts[] = {
     "        return (1, 0, *_describe(e, name))\n"
     "\n"
     "def warm():\n"
-    "    # What a turn needs is resolved, cached and specialised before the fork, not in every box again. emit refuses\n"
+    "    # What a turn needs is resolved, cached and specialised before the fork, not in every box again. emit "
+    "refuses\n"
     "    # outside a turn, after everything before it has run.\n"
     "    keep = dict(_home)\n"
     "    pictures = [(8, 8, bytes(192))] if _loaded('PIL.Image') is not None else None\n"

@@ -1,7 +1,7 @@
 /* Messages between the four parties: client (trainer) <-> boxd <-> zygote, boxd <-> runner (PID 1 of a jail) <-> holder
  * (the process that runs model code). All are SOCK_SEQPACKET: one struct, optional bytes, optional descriptors. Client,
- * boxd, zygote and runner are the same binary and trust each other's structs; what a holder sends is a claim: the runner
- * checks its size, nonce and sender, boxd checks every number in it. */
+ * boxd, zygote and runner are the same binary and trust each other's structs; what a holder sends is a claim: the
+ * runner checks its size, nonce and sender, boxd checks every number in it. */
 #ifndef SANDBOX_PROTOCOL_H
 #define SANDBOX_PROTOCOL_H
 
@@ -24,16 +24,37 @@ enum {
 };
 
 typedef enum wire_op {
-    /* client -> boxd */ OP_POOL = 1, OP_OPEN, OP_EXEC, OP_CLOSE, OP_POOL_END,
-    /* boxd -> client */ OP_POOL_OK, OP_POOL_FAIL, OP_RESULT,
-    /* boxd -> zygote */ OP_INIT, OP_SPAWN,
-    /* zygote -> boxd */ OP_INIT_OK, OP_INIT_FAIL, OP_PID,
-    /* boxd -> runner */ OP_RUN, OP_INTERRUPT, OP_KILL, OP_COMMIT, OP_ROLLBACK, OP_RESET,
-    /* runner -> boxd */ OP_READY, OP_JAIL_FAIL, OP_END,
-    /* runner <-> holder */ OP_HELLO, OP_GO, OP_CLAIM,
+    /* client -> boxd */ OP_POOL = 1,
+    OP_OPEN,
+    OP_EXEC,
+    OP_CLOSE,
+    OP_POOL_END,
+    /* boxd -> client */ OP_POOL_OK,
+    OP_POOL_FAIL,
+    OP_RESULT,
+    /* boxd -> zygote */ OP_INIT,
+    OP_SPAWN,
+    /* zygote -> boxd */ OP_INIT_OK,
+    OP_INIT_FAIL,
+    OP_PID,
+    /* boxd -> runner */ OP_RUN,
+    OP_INTERRUPT,
+    OP_KILL,
+    OP_COMMIT,
+    OP_ROLLBACK,
+    OP_RESET,
+    /* runner -> boxd */ OP_READY,
+    OP_JAIL_FAIL,
+    OP_END,
+    /* runner <-> holder */ OP_HELLO,
+    OP_GO,
+    OP_CLAIM,
 } wire_op;
 
-typedef struct wire_head { uint32_t op, id, turn, len; uint64_t nonce; } wire_head; /* len: bytes after the struct */
+typedef struct wire_head {
+    uint32_t op, id, turn, len;
+    uint64_t nonce;
+} wire_head; /* len: bytes after the struct */
 
 /* OP_POOL, OP_INIT: followed by the modules, each NUL-terminated, an empty string, and the preset with its NUL. */
 typedef struct wire_pool {
@@ -43,7 +64,11 @@ typedef struct wire_pool {
     int32_t tier; /* OP_INIT: what the zygote shall build */
 } wire_pool;
 
-typedef struct wire_layer { char name[32]; int32_t ok; char evidence[128], remedy[160]; } wire_layer;
+typedef struct wire_layer {
+    char name[32];
+    int32_t ok;
+    char evidence[128], remedy[160];
+} wire_layer;
 enum { WIRE_LAYERS = 24 };
 /* OP_POOL_OK, OP_POOL_FAIL, OP_INIT_OK, OP_INIT_FAIL, OP_JAIL_FAIL */
 typedef struct wire_reply {
@@ -60,7 +85,10 @@ typedef struct wire_run {
     int32_t has_input;
 } wire_run;
 
-typedef struct wire_image { int32_t w, h; int64_t offset; } wire_image;
+typedef struct wire_image {
+    int32_t w, h;
+    int64_t offset;
+} wire_image;
 
 typedef enum claim_kind { CLAIM_OK, CLAIM_ERROR, CLAIM_EXIT } claim_kind;
 /* What a holder says about its turn. */
@@ -92,7 +120,10 @@ typedef struct wire_result {
 } wire_result;
 
 /* Head of an input memfd, followed by the pixels. */
-typedef struct wire_input { int32_t n, pad; wire_image image[WIRE_INPUTS]; } wire_input;
+typedef struct wire_input {
+    int32_t n, pad;
+    wire_image image[WIRE_INPUTS];
+} wire_input;
 
 /* 0, or -errno. h must be the first member of the struct of size n; its len is set to n_body. */
 int wire_send(int fd, void *msg, size_t n, const void *body, size_t n_body, const int *fds, int n_fd);

@@ -16,16 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-
 typedef enum state { IDLE, WAIT_FIRST, WAIT_HELLO, RUNNING, JUDGED } state;
 
 typedef struct runner {
     const jail *j;
     const box_limits *l;
     int ctl, out, img, input, sig;
-    int side[2][2];     /* two channels used in turn; [i][0] is ours, [i][1] the holders' */
-    pid_t base, cur;    /* holder of the last good state (0: none yet); holder of the turn under way */
-    pid_t dying;        /* killed, not seen dead yet: it may still sit on a channel that is used again */
+    int side[2][2];  /* two channels used in turn; [i][0] is ours, [i][1] the holders' */
+    pid_t base, cur; /* holder of the last good state (0: none yet); holder of the turn under way */
+    pid_t dying;     /* killed, not seen dead yet: it may still sit on a channel that is used again */
     int base_side, cur_side;
     state st;
     uint64_t nonce;
@@ -33,7 +32,7 @@ typedef struct runner {
     int cur_status;
     double cur_cpu_ms, cpu_before_ms; /* of the turn's process; what it had used before the turn (T2) */
     int64_t cur_rss_kib;
-    turn_log log;       /* T2: the turns that made the state, and the one under way */
+    turn_log log; /* T2: the turns that made the state, and the one under way */
     char *code;
     size_t code_len;
     wire_end end;
@@ -42,7 +41,8 @@ typedef struct runner {
 
 static double rusage_ms(const struct rusage *u)
 {
-    return 1e3 * (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) + 1e-3 * (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
+    return 1e3 * (double)(u->ru_utime.tv_sec + u->ru_stime.tv_sec) +
+           1e-3 * (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec);
 }
 
 static void note_death(runner *r, pid_t pid, int how, const struct rusage *u)
@@ -191,7 +191,8 @@ static void end_claimed(runner *r, const wire_claim *c)
         end_protocol(r);
         return;
     }
-    r->end.cpu_ms = clock_of(r->cur) - r->cpu_before_ms + 1e-3 * (double)(c->children_cpu_us > 0 ? c->children_cpu_us : 0);
+    r->end.cpu_ms =
+        clock_of(r->cur) - r->cpu_before_ms + 1e-3 * (double)(c->children_cpu_us > 0 ? c->children_cpu_us : 0);
     r->end.max_rss_kib = c->max_rss_kib;
     limit_cpu(r->cur, 1 << 30); /* parked: what is left of this turn's seconds must not end it later */
     report(r);
@@ -360,7 +361,7 @@ static void reset(runner *r)
 {
     if (r->j->tier < BOX_T2) {
         kill(-1, SIGKILL); /* everything in this pid namespace but this process */
-    } else { /* here -1 would be every process of this user */
+    } else {               /* here -1 would be every process of this user */
         kill_group(r->base);
         kill_group(r->cur);
         log_clear(r);
@@ -389,22 +390,22 @@ static void on_order(runner *r)
         for (int i = 0; i < n_fd; i++) close(fds[i]);
     }
     switch (h->op) {
-        case OP_RUN:
-            if (r->st != IDLE || n < (ssize_t)sizeof(wire_run)) _exit(1);
-            start(r, (wire_run *)r->buf, (size_t)n);
-            break;
-        case OP_INTERRUPT:
-            if (r->st == RUNNING) kill(r->cur, SIGINT);
-            break;
-        case OP_KILL:
-            if (r->st == RUNNING || r->st == WAIT_HELLO || r->st == WAIT_FIRST) stop_turn(r);
-            break;
-        case OP_COMMIT:
-        case OP_ROLLBACK:
-            if (r->st == JUDGED) judge(r, h->op == OP_COMMIT);
-            break;
-        case OP_RESET: reset(r); break;
-        default: _exit(1);
+    case OP_RUN:
+        if (r->st != IDLE || n < (ssize_t)sizeof(wire_run)) _exit(1);
+        start(r, (wire_run *)r->buf, (size_t)n);
+        break;
+    case OP_INTERRUPT:
+        if (r->st == RUNNING) kill(r->cur, SIGINT);
+        break;
+    case OP_KILL:
+        if (r->st == RUNNING || r->st == WAIT_HELLO || r->st == WAIT_FIRST) stop_turn(r);
+        break;
+    case OP_COMMIT:
+    case OP_ROLLBACK:
+        if (r->st == JUDGED) judge(r, h->op == OP_COMMIT);
+        break;
+    case OP_RESET: reset(r); break;
+    default: _exit(1);
     }
 }
 
@@ -444,8 +445,8 @@ static void on_claim(runner *r)
         r->st = RUNNING;
     else if (r->st == WAIT_FIRST)
         end_infra(r);
-    else if (n != (ssize_t)sizeof c || c.h.op != OP_CLAIM || c.h.nonce != r->nonce || from != r->cur || c.message_len < 0 ||
-             c.message_len > WIRE_MESSAGE_MAX || c.kind < CLAIM_OK || c.kind > CLAIM_EXIT)
+    else if (n != (ssize_t)sizeof c || c.h.op != OP_CLAIM || c.h.nonce != r->nonce || from != r->cur ||
+             c.message_len < 0 || c.message_len > WIRE_MESSAGE_MAX || c.kind < CLAIM_OK || c.kind > CLAIM_EXIT)
         end_protocol(r);
     else
         end_claimed(r, &c);

@@ -1,6 +1,6 @@
-/* Inside a jail. The runner is PID 1: it never runs model code, takes orders from boxd and reports what it saw. Model code
- * runs in holders, its children: each turn is a fork of the holder of the last good state, so a failed turn is undone by
- * killing the fork. */
+/* Inside a jail. The runner is PID 1: it never runs model code, takes orders from boxd and reports what it saw. Model
+ * code runs in holders, its children: each turn is a fork of the holder of the last good state, so a failed turn is
+ * undone by killing the fork. */
 #ifndef SANDBOX_RUNNER_H
 #define SANDBOX_RUNNER_H
 
@@ -10,11 +10,19 @@
 /* PID 1 of a new pid namespace, just forked from the zygote. out: the output pipe's write end; img: the image memfd. */
 _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out, int img);
 
-typedef struct turn_log { int n; size_t bytes; char **code; size_t *len; } turn_log;
-typedef struct holder_fds { int out, img, input, channel[2]; } holder_fds; /* input < 0: none */
+typedef struct turn_log {
+    int n;
+    size_t bytes;
+    char **code;
+    size_t *len;
+} turn_log;
+typedef struct holder_fds {
+    int out, img, input, channel[2];
+} holder_fds; /* input < 0: none */
 /* The first holder of a box, just forked from the runner; run is followed by its code. */
 enum { HOLDER_STATE_LOST = 78 }; /* exit status: an earlier turn, run again, did not succeed */
 /* again: turns that made the state before (T2 only, where a holder cannot fork), run once more unheard. */
-_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run, const turn_log *again);
+_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
+                           const turn_log *again);
 
 #endif

@@ -26,46 +26,72 @@
 static const int16_t allowed[] = {
 #define C(name) SYS_##name,
     C(read) C(write) C(futex) C(mmap) C(munmap) C(brk) C(close) C(mprotect) C(madvise) C(openat) C(lseek) C(readv)
-    C(writev) C(pread64) C(pwrite64) C(close_range) C(fstat) C(newfstatat) C(statx) C(faccessat) C(faccessat2)
-    C(mremap) C(msync) C(mincore) C(rt_sigaction) C(rt_sigprocmask) C(rt_sigreturn) C(sigaltstack) C(rt_sigtimedwait)
-    C(rt_sigpending) C(rt_sigsuspend) C(restart_syscall) C(nanosleep) C(clock_nanosleep) C(clock_gettime)
-    C(clock_getres) C(gettimeofday) C(times) C(getrusage) C(getpid) C(gettid) C(getppid) C(getpgid) C(getsid)
-    C(getuid) C(geteuid) C(getgid) C(getegid) C(getresuid) C(getresgid) C(getgroups) C(uname) C(sysinfo) C(getcwd)
-    C(chdir) C(fchdir) C(getdents64) C(readlinkat) C(mkdirat) C(unlinkat) C(renameat) C(renameat2) C(symlinkat)
-    C(linkat) C(fchmod) C(fchmodat) C(utimensat) C(umask) C(truncate) C(ftruncate) C(fallocate) C(fsync)
-    C(fdatasync) C(fadvise64) C(sendfile) C(copy_file_range) C(dup) C(dup3) C(pipe2) C(ppoll) C(pselect6)
-    C(epoll_create1) C(epoll_ctl) C(epoll_pwait) C(eventfd2) C(set_robust_list) C(get_robust_list) C(set_tid_address)
-    C(rseq) C(sched_yield) C(sched_getaffinity) C(sched_getparam) C(sched_getscheduler) C(getpriority) C(getcpu)
-    C(getrandom) C(memfd_create) C(exit) C(exit_group) C(kill) C(tgkill) C(tkill) C(wait4) C(waitid) C(setitimer)
-    C(getitimer) C(timer_create) C(timer_settime) C(timer_gettime) C(timer_delete) C(statfs) C(fstatfs) C(membarrier)
-    C(sendto) C(recvfrom) C(sendmsg) C(recvmsg) C(shutdown) C(getsockopt) C(getsockname) C(getpeername) C(execve)
+        C(writev) C(pread64) C(pwrite64) C(close_range) C(fstat) C(newfstatat) C(statx) C(faccessat) C(faccessat2)
+            C(mremap) C(msync) C(mincore) C(rt_sigaction) C(rt_sigprocmask) C(rt_sigreturn) C(sigaltstack) C(
+                rt_sigtimedwait) C(rt_sigpending) C(rt_sigsuspend) C(restart_syscall) C(nanosleep) C(clock_nanosleep)
+                C(clock_gettime) C(clock_getres) C(gettimeofday) C(times) C(getrusage) C(getpid) C(gettid) C(getppid) C(
+                    getpgid) C(getsid) C(getuid) C(geteuid) C(getgid) C(getegid) C(getresuid) C(getresgid) C(getgroups)
+                    C(uname) C(sysinfo) C(getcwd) C(chdir) C(fchdir) C(getdents64) C(readlinkat) C(mkdirat) C(unlinkat)
+                        C(renameat) C(renameat2) C(symlinkat) C(linkat) C(fchmod) C(fchmodat) C(utimensat) C(
+                            umask) C(truncate) C(ftruncate) C(fallocate) C(fsync) C(fdatasync) C(fadvise64) C(sendfile)
+                            C(copy_file_range) C(dup) C(dup3) C(pipe2) C(ppoll) C(pselect6) C(epoll_create1)
+                                C(epoll_ctl) C(epoll_pwait) C(eventfd2) C(set_robust_list) C(get_robust_list)
+                                    C(set_tid_address) C(rseq) C(sched_yield) C(sched_getaffinity) C(sched_getparam)
+                                        C(sched_getscheduler) C(getpriority) C(getcpu)
+                                            C(getrandom) C(memfd_create) C(exit) C(exit_group) C(kill) C(tgkill)
+                                                C(tkill) C(wait4) C(waitid) C(setitimer) C(getitimer) C(timer_create)
+                                                    C(timer_settime) C(timer_gettime) C(timer_delete) C(statfs)
+                                                        C(fstatfs) C(membarrier) C(sendto) C(recvfrom) C(sendmsg)
+                                                            C(recvmsg) C(shutdown) C(getsockopt) C(getsockname)
+                                                                C(getpeername) C(execve)
 #ifdef SYS_open
-    C(open) C(stat) C(lstat) C(access) C(pause) C(time) C(getpgrp) C(getdents) C(readlink) C(mkdir) C(rmdir) C(unlink)
-    C(rename) C(symlink) C(link) C(chmod) C(dup2) C(pipe) C(poll) C(select) C(epoll_wait) C(alarm) C(getrlimit)
-    C(arch_prctl) C(fork) C(vfork)
+                                                                    C(open) C(stat) C(lstat) C(access) C(pause) C(time)
+                                                                        C(getpgrp) C(getdents) C(readlink) C(mkdir)
+                                                                            C(rmdir) C(unlink) C(rename) C(symlink)
+                                                                                C(link) C(chmod) C(dup2) C(pipe) C(poll)
+                                                                                    C(select) C(epoll_wait) C(alarm)
+                                                                                        C(getrlimit) C(arch_prctl)
+                                                                                            C(fork) C(vfork)
 #endif
     /* the zygote's and runner's own; the holder filter takes them away again */
     C(unshare) C(setns) C(mount) C(umount2) C(capset) C(capget) C(prctl) C(seccomp) C(landlock_create_ruleset)
-    C(landlock_add_rule) C(landlock_restrict_self) C(prlimit64) C(setsid) C(setpgid) C(pidfd_open) C(setsockopt)
-    C(signalfd4)
+        C(landlock_add_rule) C(landlock_restrict_self) C(prlimit64) C(setsid) C(setpgid) C(pidfd_open) C(setsockopt)
+            C(signalfd4)
 #undef C
 };
 
 /* What a holder may not call although the base filter lets it through. */
 static const int16_t holder_denied[] = {
-    SYS_unshare, SYS_setns, SYS_mount, SYS_umount2, SYS_capset, SYS_seccomp, SYS_landlock_create_ruleset,
-    SYS_landlock_add_rule, SYS_landlock_restrict_self, SYS_setsid, SYS_setpgid, SYS_pidfd_open, SYS_setsockopt,
+    SYS_unshare,
+    SYS_setns,
+    SYS_mount,
+    SYS_umount2,
+    SYS_capset,
+    SYS_seccomp,
+    SYS_landlock_create_ruleset,
+    SYS_landlock_add_rule,
+    SYS_landlock_restrict_self,
+    SYS_setsid,
+    SYS_setpgid,
+    SYS_pidfd_open,
+    SYS_setsockopt,
     SYS_signalfd4,
 };
 
-static const uint32_t fcntl_ok[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_GETPIPE_SZ,
-                                    F_ADD_SEALS, F_GET_SEALS};
+static const uint32_t fcntl_ok[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,      F_SETFD,     F_GETFL,
+                                    F_SETFL, F_GETLK,         F_GETPIPE_SZ, F_ADD_SEALS, F_GET_SEALS};
 static const uint32_t ioctl_ok[] = {0x5401 /* TCGETS */, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX};
 
-enum { CLONE_NEWTIME_ = 0x80, CLONE_DENIED = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
-       CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWTIME_ | CLONE_PTRACE };
+enum {
+    CLONE_NEWTIME_ = 0x80,
+    CLONE_DENIED = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
+                   CLONE_NEWNET | CLONE_NEWTIME_ | CLONE_PTRACE
+};
 
-typedef struct program { struct sock_filter f[1024]; unsigned n; } program;
+typedef struct program {
+    struct sock_filter f[1024];
+    unsigned n;
+} program;
 
 static void emit(program *p, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
 {
@@ -184,9 +210,10 @@ int seccomp_holder_t2(pid_t self)
     holder_rules(&p);
     allow_values(&p, SYS_kill, 0, (uint32_t[]){(uint32_t)self}, 1, EPERM);
     allow_values(&p, SYS_tgkill, 0, (uint32_t[]){(uint32_t)self}, 1, EPERM);
-    static const int16_t denied[] = {SYS_clone, SYS_execve, SYS_tkill, SYS_memfd_create, SYS_socketpair, SYS_linkat,
+    static const int16_t denied[] = {
+        SYS_clone, SYS_execve, SYS_tkill, SYS_memfd_create, SYS_socketpair, SYS_linkat,
 #ifdef SYS_fork
-                                     SYS_fork, SYS_vfork, SYS_link,
+        SYS_fork,  SYS_vfork,  SYS_link,
 #endif
     };
     for (unsigned i = 0; i < sizeof denied / sizeof *denied; i++) errno_for(&p, denied[i], EPERM);

@@ -1,7 +1,8 @@
 /* System-call filters, as classic BPF built by hand. Two layers that stack (the kernel takes the stricter answer):
  *   base    allow-list installed once in the zygote after its imports; everything below inherits it at no cost
  *   holder  installed in the process that runs model code; takes away what zygote and runner still needed
- * The T2 holder filter leaves one process with one thread that can signal only itself: nothing else would contain more. */
+ * The T2 holder filter leaves one process with one thread that can signal only itself: nothing else would contain more.
+ */
 #ifndef SANDBOX_SECCOMP_H
 #define SANDBOX_SECCOMP_H
 

@@ -33,8 +33,17 @@ const char *box_tier_name(box_tier t)
 
 void box_limits_default(box_limits *l)
 {
-    *l = (box_limits){.wall_s = 10, .wall_grace_s = 1, .cpu_s = 10, .memory_mib = 1024, .tmp_mib = 64, .output_kib_kept = 32,
-                      .output_kib_max = 8192, .code_kib = 256, .pids = 64, .images_per_turn = 8, .image_max_pixels = 16 << 20,
+    *l = (box_limits){.wall_s = 10,
+                      .wall_grace_s = 1,
+                      .cpu_s = 10,
+                      .memory_mib = 1024,
+                      .tmp_mib = 64,
+                      .output_kib_kept = 32,
+                      .output_kib_max = 8192,
+                      .code_kib = 256,
+                      .pids = 64,
+                      .images_per_turn = 8,
+                      .image_max_pixels = 16 << 20,
                       .image_max_side = 8192};
 }
 

@@ -5,12 +5,12 @@
 #include "sandbox/protocol.h"
 
 extern struct supervisor {
-    int sock;       /* -1: it does not run */
+    int sock; /* -1: it does not run */
     pid_t pid;
-    char *exe;      /* NULL before box_boot */
-    int generation; /* counts its starts: boxes of an earlier one are lost */
+    char *exe;        /* NULL before box_boot */
+    int generation;   /* counts its starts: boxes of an earlier one are lost */
     double starts[3]; /* times of the last restarts */
-    box_pool *pool; /* the one pool */
+    box_pool *pool;   /* the one pool */
 } supervisor;
 
 int supervisor_start(void); /* 0, or -1 */

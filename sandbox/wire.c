@@ -12,7 +12,10 @@ int wire_send(int fd, void *msg, size_t n, const void *body, size_t n_body, cons
     ((wire_head *)msg)->len = (uint32_t)n_body;
     struct iovec v[2] = {{msg, n}, {(void *)(uintptr_t)body, n_body}};
     struct msghdr m = {.msg_iov = v, .msg_iovlen = n_body ? 2 : 1};
-    union { char buf[CMSG_SPACE(WIRE_FDS * sizeof(int))]; struct cmsghdr align; } ctl;
+    union {
+        char buf[CMSG_SPACE(WIRE_FDS * sizeof(int))];
+        struct cmsghdr align;
+    } ctl;
     if (n_fd > 0) {
         memset(&ctl, 0, sizeof ctl);
         m.msg_control = ctl.buf;
@@ -32,7 +35,10 @@ int wire_send(int fd, void *msg, size_t n, const void *body, size_t n_body, cons
 ssize_t wire_recv(int fd, void *buf, size_t cap, int *fds, int *n_fd, pid_t *from, int flags)
 {
     struct iovec v = {buf, cap};
-    union { char buf[CMSG_SPACE(WIRE_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))]; struct cmsghdr align; } ctl;
+    union {
+        char buf[CMSG_SPACE(WIRE_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+        struct cmsghdr align;
+    } ctl;
     struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1};
     if (fds || from) {
         m.msg_control = ctl.buf;

@@ -13,8 +13,8 @@
 #include "sandbox/interp.h"
 #include "sandbox/runner.h"
 
-/* Started once with the libraries imported; every box is a fork of it. Holds nothing secret: it was exec'ed with a cleared
- * environment, knows the limits and the preset, and hears only its supervisor. */
+/* Started once with the libraries imported; every box is a fork of it. Holds nothing secret: it was exec'ed with a
+ * cleared environment, knows the limits and the preset, and hears only its supervisor. */
 
 static int reply(int sock, box_tier tier, status st)
 {
@@ -48,14 +48,18 @@ static int spawn(const jail *j, const box_limits *l, int sock, uint32_t id, cons
     if (pid < 0) return -e;
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     wire_head h = {.op = OP_PID, .id = id};
-    int r = wire_send(sock, &h, sizeof h, NULL, 0, &pidfd, pidfd >= 0); /* none: it is dead already, its channel says so */
+    int r =
+        wire_send(sock, &h, sizeof h, NULL, 0, &pidfd, pidfd >= 0); /* none: it is dead already, its channel says so */
     if (pidfd >= 0) close(pidfd);
     return r;
 }
 
 int zygote_main(int sock)
 {
-    static union { wire_pool pool; char bytes[WIRE_MSG_MAX]; } msg;
+    static union {
+        wire_pool pool;
+        char bytes[WIRE_MSG_MAX];
+    } msg;
     ssize_t n = wire_recv(sock, &msg, sizeof msg - 2, NULL, NULL, NULL, 0);
     if (n < (ssize_t)sizeof(wire_pool) || msg.pool.h.op != OP_INIT) return 1;
     msg.bytes[n] = msg.bytes[n + 1] = 0;
@@ -68,7 +72,8 @@ int zygote_main(int sock)
     while (*preset) preset += strlen(preset) + 1;
     if (st == ST_OK) st = interp_start(modules, preset + 1, &msg.pool.limits);
     if (st == ST_OK && count_threads(&j) != 1)
-        st = FAIL(ST_EUNAVAIL, "sandbox.imports: one of the modules starts threads (%d run), which a fork would lose", count_threads(&j));
+        st = FAIL(ST_EUNAVAIL, "sandbox.imports: one of the modules starts threads (%d run), which a fork would lose",
+                  count_threads(&j));
     if (st == ST_OK) st = jail_zygote_seal(&j);
     if (reply(sock, reached, st) || st != ST_OK) return 1;
     interp_before_fork(); /* once: neither this process nor the runners execute Python again; first holders undo it */
@@ -77,7 +82,9 @@ int zygote_main(int sock)
         int fds[WIRE_FDS], n_fd = 0;
         ssize_t got = wire_recv(sock, &h, sizeof h, fds, &n_fd, NULL, 0);
         if (got <= 0) return 0; /* the supervisor is gone; with this process go all boxes */
-        int e = got != (ssize_t)sizeof h || h.op != OP_SPAWN || n_fd < 3 ? -EPROTO : spawn(&j, &msg.pool.limits, sock, h.id, fds, n_fd);
+        int e = got != (ssize_t)sizeof h || h.op != OP_SPAWN || n_fd < 3
+                    ? -EPROTO
+                    : spawn(&j, &msg.pool.limits, sock, h.id, fds, n_fd);
         for (int i = 0; i < n_fd; i++) close(fds[i]);
         if (e == -EPROTO || e == -EPIPE) return 1;
         if (e) { /* the box's channel closes, which its owner sees */

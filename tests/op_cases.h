@@ -19,9 +19,9 @@ typedef struct op_arg {
     dtype type;
     int ndim;
     int64_t dim[2], count;
-    void *host;       /* value before the call */
-    double *d;        /* the same in fp64 (f32 arguments); for outputs what is wanted */
-    double *e;        /* outputs: largest allowed error */
+    void *host; /* value before the call */
+    double *d;  /* the same in fp64 (f32 arguments); for outputs what is wanted */
+    double *e;  /* outputs: largest allowed error */
 } op_arg;
 
 struct op_row;
@@ -36,7 +36,9 @@ typedef struct op_case {
 } op_case;
 
 /* The gradient check: output argument `grad` must be d loss / d argument `of` (plus what was there, if accumulated). */
-typedef struct op_grad { int grad, of; } op_grad;
+typedef struct op_grad {
+    int grad, of;
+} op_grad;
 
 typedef struct op_row {
     const char *name;
@@ -65,7 +67,7 @@ void case_out_free(void *out[CASE_ARGS]);
 op_arg *arg_f32(op_case *c, arg_role role, int64_t rows, int64_t cols); /* normal values */
 op_arg *arg_i32(op_case *c, int64_t rows, int64_t cols);                /* zeros; the caller fills host */
 op_arg *arg_any(op_case *c, arg_role role, dtype type, int64_t rows, int64_t cols);
-void arg_positive(op_case *c, op_arg *a); /* values in (0.5, 1.5) instead */
+void arg_positive(op_case *c, op_arg *a);                     /* values in (0.5, 1.5) instead */
 uint32_t case_below(op_case *c, uint64_t at, uint32_t bound); /* reproducible integers */
 
 #define EPS32 0x1p-24 /* half an ulp of 1: one rounding */

@@ -52,7 +52,8 @@ static void test_triple_loop(void **state)
 {
     (void)state;
     enum { N = 61, O = 139, I = 83 };
-    float *x = normal(N * I, 1), *w = normal(O * I, 2), *bias = normal(O, 3), *dy = normal(N * O, 4), *dw0 = normal(O * I, 5);
+    float *x = normal(N * I, 1), *w = normal(O * I, 2), *bias = normal(O, 3), *dy = normal(N * O, 4),
+          *dw0 = normal(O * I, 5);
     float *y = malloc(N * O * 4), *dx = malloc(N * I * 4), *dw = malloc(O * I * 4), *db = malloc(O * 4);
     tensor tx = tensor_2d(x, DT_F32, N, I), tw = tensor_2d(w, DT_F32, O, I), tb = tensor_1d(bias, DT_F32, O);
     tensor tdy = tensor_2d(dy, DT_F32, N, O), ty = tensor_2d(y, DT_F32, N, O), tdx = tensor_2d(dx, DT_F32, N, I);
@@ -120,7 +121,8 @@ static void test_row_subsets(void **state)
         for (int m = 1; m <= 17; m++) {
             for (int at = 0; at < N; at += m) {
                 int n = N - at < m ? N - at : m;
-                tensor rx = tensor_rows(&tx, at, n), ry = tensor_2d(part + at * O, DT_F32, n, O), rt = tensor_rows(&tt, at, n);
+                tensor rx = tensor_rows(&tx, at, n), ry = tensor_2d(part + at * O, DT_F32, n, O),
+                       rt = tensor_rows(&tt, at, n);
                 tensor rl = tensor_1d(logp1 + at, DT_F32, n), re = tensor_1d(lse1 + at, DT_F32, n);
                 b->linear_fwd(b, &ry, &rx, &tw, NULL);
                 b->logprob_fwd(b, &rl, &re, NULL, &rx, &th, &rt, NULL, 1);
@@ -130,7 +132,8 @@ static void test_row_subsets(void **state)
             assert_memory_equal(lse, lse1, sizeof lse);
             for (int at = 0; at < N; at += m) {
                 int n = N - at < m ? N - at : m;
-                tensor rx = tensor_rows(&tx, at, n), rk = tensor_rows(&tk, at, n), rl = tensor_1d(logp1 + at, DT_F32, n);
+                tensor rx = tensor_rows(&tx, at, n), rk = tensor_rows(&tk, at, n),
+                       rl = tensor_1d(logp1 + at, DT_F32, n);
                 tensor ri = tensor_1d(id1 + at, DT_I32, n);
                 b->sample(b, &ri, &rl, &rx, &th, NULL, &rk, 0.9f);
             }
@@ -138,7 +141,8 @@ static void test_row_subsets(void **state)
         }
         memset(dw, 0, sizeof dw);
         memset(halves, 0, sizeof halves);
-        tensor tdy = tensor_2d(dy, DT_F32, N, O), tdw = tensor_2d(dw, DT_F32, O, I), tha = tensor_2d(halves, DT_F32, O, I);
+        tensor tdy = tensor_2d(dy, DT_F32, N, O), tdw = tensor_2d(dw, DT_F32, O, I),
+               tha = tensor_2d(halves, DT_F32, O, I);
         b->linear_dw(b, &tdw, NULL, &tdy, &tx);
         for (int at = 0; at < N; at += 13) {
             int n = N - at < 13 ? N - at : 13;
@@ -160,13 +164,15 @@ static void test_attention_forms(void **state)
         const int dim = dims[form], width = (NH + 2 * NKV) * dim, o_width = NH * dim;
         attn_shape a = {NH, NKV, dim, 1.0f / sqrtf((float)dim), true};
         float *qkv = normal((LEAD + N) * width, form), *o = malloc((size_t)((LEAD + N) * o_width) * 4);
-        float *lse = malloc((LEAD + N) * NH * 4), *alone = malloc((size_t)(N * o_width) * 4), *lse_alone = malloc(N * NH * 4);
+        float *lse = malloc((LEAD + N) * NH * 4), *alone = malloc((size_t)(N * o_width) * 4),
+              *lse_alone = malloc(N * NH * 4);
         float *kv = malloc((size_t)(BLOCKS * kv_block_floats(&a)) * 4), *paged = malloc((size_t)(N * o_width) * 4);
         int32_t cu[] = {0, LEAD, LEAD + N}, cu1[] = {0, N}, table[BLOCKS] = {3, 1, 7, 0, 5, 2, 4, 6};
         for (int k = 0; k < n_backend; k++) {
             backend *b = backends[k];
             tensor tq = tensor_2d(qkv, DT_F32, LEAD + N, width), to = tensor_2d(o, DT_F32, LEAD + N, o_width);
-            tensor tl = tensor_2d(lse, DT_F32, LEAD + N, NH), tc = tensor_1d(cu, DT_I32, 3), tc1 = tensor_1d(cu1, DT_I32, 2);
+            tensor tl = tensor_2d(lse, DT_F32, LEAD + N, NH), tc = tensor_1d(cu, DT_I32, 3),
+                   tc1 = tensor_1d(cu1, DT_I32, 2);
             b->attn_fwd(b, &to, &tl, &tq, &tc, &a);
             tensor q1 = tensor_rows(&tq, LEAD, N), o1 = tensor_2d(alone, DT_F32, N, o_width);
             tensor l1 = tensor_2d(lse_alone, DT_F32, N, NH);
@@ -175,12 +181,15 @@ static void test_attention_forms(void **state)
             assert_memory_equal(lse_alone, lse + LEAD * NH, N * NH * 4);
             for (int piece = 1; piece <= 40; piece += piece < 4 ? 1 : 6) {
                 for (int64_t i = 0; i < BLOCKS * kv_block_floats(&a); i++) kv[i] = NAN; /* absent keys are never used */
-                tensor tkv = tensor_2d(kv, DT_F32, BLOCKS, kv_block_floats(&a)), tt = tensor_2d(table, DT_I32, 1, BLOCKS);
+                tensor tkv = tensor_2d(kv, DT_F32, BLOCKS, kv_block_floats(&a)),
+                       tt = tensor_2d(table, DT_I32, 1, BLOCKS);
                 for (int at = 0; at < N; at += piece) {
                     int n = N - at < piece ? N - at : piece;
                     int32_t slot[64], cu2[] = {0, n}, ctx = at + n;
-                    for (int i = 0; i < n; i++) slot[i] = table[(at + i) / ATTN_BLOCK] * ATTN_BLOCK + (at + i) % ATTN_BLOCK;
-                    tensor rows = tensor_rows(&q1, at, n), ts = tensor_1d(slot, DT_I32, n), t2 = tensor_1d(cu2, DT_I32, 2);
+                    for (int i = 0; i < n; i++)
+                        slot[i] = table[(at + i) / ATTN_BLOCK] * ATTN_BLOCK + (at + i) % ATTN_BLOCK;
+                    tensor rows = tensor_rows(&q1, at, n), ts = tensor_1d(slot, DT_I32, n),
+                           t2 = tensor_1d(cu2, DT_I32, 2);
                     tensor tx = tensor_1d(&ctx, DT_I32, 1), out = tensor_2d(paged + at * o_width, DT_F32, n, o_width);
                     b->kv_store(b, &tkv, &rows, &ts, &a);
                     b->attn_paged(b, &out, &rows, &tkv, &tt, &t2, &tx, &a);

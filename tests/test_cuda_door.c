@@ -34,7 +34,8 @@ static void test_not_a_library(void **state)
     close(fd);
     refuse(0, path, ST_EUNAVAIL, "cannot be loaded");
     unlink(path);
-    refuse(0, "/lib/x86_64-linux-gnu/libm.so.6", ST_EUNAVAIL, access("/lib/x86_64-linux-gnu/libm.so.6", F_OK) == 0 ? "not a plug-in" : "was not built");
+    refuse(0, "/lib/x86_64-linux-gnu/libm.so.6", ST_EUNAVAIL,
+           access("/lib/x86_64-linux-gnu/libm.so.6", F_OK) == 0 ? "not a plug-in" : "was not built");
 }
 
 /* The real plug-in, if it lies beside this program's build: a device far out of range is refused by name. */

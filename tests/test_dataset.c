@@ -1,4 +1,5 @@
-/* Datasets and the loader: rows and pictures come back as written, errors name the line, order depends on identity only. */
+/* Datasets and the loader: rows and pictures come back as written, errors name the line, order depends on identity
+ * only. */
 #include "data/dataset.h"
 
 #include "data/shard.h"
@@ -78,9 +79,13 @@ static void long_lines(void **state)
 static void bad_rows(void **state)
 {
     (void)state;
-    static const struct { const char *row, *words; } bad[] = {
-        {"[1,2]", "must be a JSON object"}, {"", "bad.jsonl:2"}, {"{\"messages\":", "bad.jsonl:2"}, {"{\"id\":\"x\"}", "messages"},
-        {"{\"messages\":[],\"colour\":1}", "colour"}};
+    static const struct {
+        const char *row, *words;
+    } bad[] = {{"[1,2]", "must be a JSON object"},
+               {"", "bad.jsonl:2"},
+               {"{\"messages\":", "bad.jsonl:2"},
+               {"{\"id\":\"x\"}", "messages"},
+               {"{\"messages\":[],\"colour\":1}", "colour"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char text[512];
         snprintf(text, sizeof text, ROW("a") "\n%s\n" ROW("c") "\n", bad[i].row);
@@ -179,7 +184,8 @@ enum { ROWS = 257 };
 static dataset *many(void)
 {
     char text[ROWS * 80], *t = text;
-    for (int i = 0; i < ROWS; i++) t += sprintf(t, "{\"id\":\"%d\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n", i);
+    for (int i = 0; i < ROWS; i++)
+        t += sprintf(t, "{\"id\":\"%d\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n", i);
     temp_text(temppath("many.jsonl"), text);
     return open_ok(temppath("many.jsonl"));
 }
@@ -205,8 +211,10 @@ static void order(void **state)
             assert_int_equal(loader_next(plain), i);
             different += loader_next(other) != row;
             moved += row != i;
-            if (e == 0) first[i] = row;
-            else same += first[i] == row;
+            if (e == 0)
+                first[i] = row;
+            else
+                same += first[i] == row;
         }
         assert_int_equal(loader_tell(a).epoch, e);
         assert_int_equal(loader_tell(a).index, ROWS);
@@ -242,8 +250,9 @@ static void resume(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lines),    cmocka_unit_test(long_lines), cmocka_unit_test(bad_rows),
-                                       cmocka_unit_test(bad_files), cmocka_unit_test(pictures),  cmocka_unit_test(order),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(lines),    cmocka_unit_test(long_lines),
+                                       cmocka_unit_test(bad_rows), cmocka_unit_test(bad_files),
+                                       cmocka_unit_test(pictures), cmocka_unit_test(order),
                                        cmocka_unit_test(resume)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

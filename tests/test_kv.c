@@ -19,8 +19,18 @@ static model *m;
 static int open_model(void **state)
 {
     (void)state;
-    model_config c = {.hidden = 32, .n_layer = 3, .n_head = 2, .n_kv = 1, .head_dim = 16, .intermediate = 32, .vocab = 16,
-                      .max_position = 512, .tied = true, .rms_eps = 1e-6f, .rope_theta = 1e4, .mrope_section = {2, 3, 3}};
+    model_config c = {.hidden = 32,
+                      .n_layer = 3,
+                      .n_head = 2,
+                      .n_kv = 1,
+                      .head_dim = 16,
+                      .intermediate = 32,
+                      .vocab = 16,
+                      .max_position = 512,
+                      .tied = true,
+                      .rms_eps = 1e-6f,
+                      .rope_theta = 1e4,
+                      .mrope_section = {2, 3, 3}};
     assert_int_equal(backend_open_cpu(&b, 1, "auto"), ST_OK);
     assert_int_equal(model_create(&m, b, &c, false), ST_OK);
     return 0;
@@ -60,7 +70,8 @@ static void test_share_and_copy(void **state)
         assert_int_not_equal(c[i].block[2], a.block[2]);
         assert_int_equal(c[i].block[1], a.block[1]);
         assert_int_equal(kv_private(p, &c[i]), 1);
-        for (int l = 0; l < 3; l++) assert_true(*block(p, l, c[i].block[2]) == 7 + (float)l); /* every layer was copied */
+        for (int l = 0; l < 3; l++)
+            assert_true(*block(p, l, c[i].block[2]) == 7 + (float)l); /* every layer was copied */
     }
     assert_int_equal(kv_free_blocks(p), 2);
     assert_false(kv_tail_shared(p, &c[0]));
@@ -148,7 +159,8 @@ static void test_plan_batches(void **state)
 static void test_plan_keeps_images_whole(void **state)
 {
     (void)state;
-    mrope_image run[2] = {{.start = 10, .t = 1, .h = 8, .w = 8}, {.start = 40, .t = 1, .h = 8, .w = 8}}; /* 16 tokens each */
+    mrope_image run[2] = {{.start = 10, .t = 1, .h = 8, .w = 8},
+                          {.start = 40, .t = 1, .h = 8, .w = 8}}; /* 16 tokens each */
     sched_item it = {.pending = 70, .run = run, .n_run = 2, .merge = 2};
     sched_limits lim = {.seqs = 4, .prefill_rows = 20, .free_blocks = 100};
     int plan[1];
@@ -161,7 +173,8 @@ static void test_plan_keeps_images_whole(void **state)
         it.resident = true;
     }
     assert_int_equal(it.pending, 0);
-    sched_item two[2] = {{.pending = 8, .merge = 2}, {.pending = 30, .n_token = 10, .resident = true, .run = run, .n_run = 2, .merge = 2}};
+    sched_item two[2] = {{.pending = 8, .merge = 2},
+                         {.pending = 30, .n_token = 10, .resident = true, .run = run, .n_run = 2, .merge = 2}};
     int both[2];
     assert_int_equal(sched_plan(two, 2, &lim, both), 1); /* 12 rows are left: the image waits */
     assert_int_equal(both[1], 0);
@@ -197,7 +210,8 @@ static void test_plan_always_moves(void **state)
     for (int round = 0; round < 50; round++) {
         int blocks = 4 + (int)rng_next_below(&r, 12), done[N] = {0}, left = N, steps = 0;
         int goal[N], known[N], cached[N] = {0};
-        for (int i = 0; i < N; i++) known[i] = 1 + (int)rng_next_below(&r, 30), goal[i] = known[i] + 1 + (int)rng_next_below(&r, GOAL - 30);
+        for (int i = 0; i < N; i++)
+            known[i] = 1 + (int)rng_next_below(&r, 30), goal[i] = known[i] + 1 + (int)rng_next_below(&r, GOAL - 30);
         while (left > 0) {
             assert_true(++steps < 20000);
             sched_item it[N];
@@ -207,15 +221,21 @@ static void test_plan_always_moves(void **state)
                 int held = (cached[i] + ATTN_BLOCK - 1) / ATTN_BLOCK;
                 used += held;
                 map[n] = i;
-                it[n++] = (sched_item){.pending = known[i] - cached[i], .n_token = cached[i], .resident = held > 0, .held = held, .merge = 2};
+                it[n++] = (sched_item){.pending = known[i] - cached[i],
+                                       .n_token = cached[i],
+                                       .resident = held > 0,
+                                       .held = held,
+                                       .merge = 2};
             }
             sched_limits lim = {.seqs = 4, .prefill_rows = 16, .free_blocks = blocks - used};
             assert_true(lim.free_blocks >= 0);
             assert_true(sched_plan(it, n, &lim, plan) > 0);
             for (int k = 0; k < n; k++) {
                 int i = map[k];
-                if (plan[k] == SCHED_EVICT) cached[i] = 0, evicted++;
-                else cached[i] += plan[k];
+                if (plan[k] == SCHED_EVICT)
+                    cached[i] = 0, evicted++;
+                else
+                    cached[i] += plan[k];
                 if (cached[i] == known[i] && ++known[i] == goal[i]) done[i] = 1, left--, cached[i] = 0;
             }
         }
@@ -226,9 +246,12 @@ static void test_plan_always_moves(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_share_and_copy),        cmocka_unit_test(test_random_holders),
-        cmocka_unit_test(test_plan_batches),          cmocka_unit_test(test_plan_keeps_images_whole),
-        cmocka_unit_test(test_plan_evicts_the_youngest), cmocka_unit_test(test_plan_always_moves),
+        cmocka_unit_test(test_share_and_copy),
+        cmocka_unit_test(test_random_holders),
+        cmocka_unit_test(test_plan_batches),
+        cmocka_unit_test(test_plan_keeps_images_whole),
+        cmocka_unit_test(test_plan_evicts_the_youngest),
+        cmocka_unit_test(test_plan_always_moves),
     };
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

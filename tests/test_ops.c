@@ -122,7 +122,8 @@ static void test_not_a_number(void **state)
     float one[8] = {1, 1, 1, 1, 1, 1, 1, 1}, d[8];
     tensor t1 = tensor_1d(one, DT_F32, 8), td = tensor_1d(d, DT_F32, 8);
     b->gelu_bwd(b, &td, &t1, &ti);
-    assert_true(isnan(d[0]) && d[1] == 1 && d[2] == 0 && d[3] == 0.5f && d[4] == 0 && d[5] == 1 && d[6] == 0 && d[7] == 1);
+    assert_true(isnan(d[0]) && d[1] == 1 && d[2] == 0 && d[3] == 0.5f && d[4] == 0 && d[5] == 1 && d[6] == 0 &&
+                d[7] == 1);
     float gu[] = {-100, 100, -1e30f, 3, 2, 1, 5, 0}, s[4];
     tensor tg = tensor_2d(gu, DT_F32, 1, 8), tsw = tensor_2d(s, DT_F32, 1, 4);
     b->swiglu_fwd(b, &tsw, &tg);
@@ -208,7 +209,8 @@ int main(void)
     for (int i = 0; i < op_row_count; i++)
         tests[n++] = (struct CMUnitTest){op_rows[i]->name, test_row, NULL, NULL, (void *)op_rows[i]};
     const struct CMUnitTest more[] = {cmocka_unit_test(test_not_a_number), cmocka_unit_test(test_zero_row),
-                                      cmocka_unit_test(test_sample_distribution), cmocka_unit_test(test_packed_weights)};
+                                      cmocka_unit_test(test_sample_distribution),
+                                      cmocka_unit_test(test_packed_weights)};
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) tests[n++] = more[i];
     int failed = _cmocka_run_group_tests("ops", tests, (size_t)n, NULL, NULL);
     backend_close(b);

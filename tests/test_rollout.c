@@ -1,5 +1,6 @@
 /* The rollout engine against a scripted policy and boxes that are doubles of the sandbox: this file defines every
- * function of sandbox/box.h, so the real ones are not linked. The real sandbox has its own run in test_rollout_box.c. */
+ * function of sandbox/box.h, so the real ones are not linked. The real sandbox has its own run in test_rollout_box.c.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,7 +28,9 @@ struct box {
     int state, delay; /* delay 0: nothing runs */
     box_result res;
 };
-struct box_input { int n, refs; };
+struct box_input {
+    int n, refs;
+};
 
 const char *box_verdict_name(box_verdict v)
 {
@@ -105,8 +108,10 @@ status box_submit(box *b, const char *code, size_t len)
     assert_int_equal(strlen(code), len);
     box_pool *p = b->pool;
     b->delay = 1 + (int)((b->seed + (uint64_t)b->state * 7) % (uint64_t)(1 + p->mood));
-    if (p->fail_every && ++p->calls % p->fail_every == 0) b->res = (box_result){.verdict = BOX_INFRA, .text = strdup("")};
-    else answer(b, code);
+    if (p->fail_every && ++p->calls % p->fail_every == 0)
+        b->res = (box_result){.verdict = BOX_INFRA, .text = strdup("")};
+    else
+        answer(b, code);
     return ST_OK;
 }
 
@@ -116,7 +121,8 @@ int box_poll(box_pool *p, box **done, int max, int timeout_ms)
     do {
         for (int i = 0; i < p->n_box && n < max; i++) {
             int k = p->mood % 2 ? p->n_box - 1 - i : i;
-            if (p->list[k]->delay > 1) p->list[k]->delay--;
+            if (p->list[k]->delay > 1)
+                p->list[k]->delay--;
             else if (p->list[k]->delay == 1 && p->list[k]->res.text) {
                 p->list[k]->delay = 0;
                 done[n++] = p->list[k];
@@ -179,8 +185,16 @@ static int close_world(void **state)
 }
 
 static const rollout_opts usual = {
-    .group = GROUP, .temperature = 1, .max_turns = 4, .max_new_tokens = 24, .max_tokens = 400, .max_images = 8,
-    .kv_tokens = 16384, .max_batch = 64, .prefill_tokens = 256, .tool_text_kib = 4,
+    .group = GROUP,
+    .temperature = 1,
+    .max_turns = 4,
+    .max_new_tokens = 24,
+    .max_tokens = 400,
+    .max_images = 8,
+    .kv_tokens = 16384,
+    .max_batch = 64,
+    .prefill_tokens = 256,
+    .tool_text_kib = 4,
 };
 
 typedef struct setting {
@@ -222,12 +236,14 @@ static void check_form(const traj *t, const rollout_opts *o)
         assert_ptr_equal(t->sample, &ask.row[i / GROUP]);
         assert_int_equal(t->prompt, i / GROUP);
         assert_int_equal(t->index, i % GROUP);
-        assert_true((t->n_tok <= o->max_tokens || t->n_turn == 0) && t->n_image <= o->max_images && t->n_turn <= o->max_turns + 1);
+        assert_true((t->n_tok <= o->max_tokens || t->n_turn == 0) && t->n_image <= o->max_images &&
+                    t->n_turn <= o->max_turns + 1);
         assert_int_equal(t->answer != NULL, t->outcome == TRAJ_ANSWERED);
         int shown = 0, sampled = 0, calls = 0;
         for (int k = 0; k < t->n_tok; k++) {
             if (t->mask[k]) {
-                assert_true(t->turn_of[k] >= 0 && k >= t->turns[t->turn_of[k]].start && k < t->turns[t->turn_of[k]].end);
+                assert_true(t->turn_of[k] >= 0 && k >= t->turns[t->turn_of[k]].start &&
+                            k < t->turns[t->turn_of[k]].end);
                 assert_false(ban[t->id[k]]);
                 assert_true(t->logp[k] <= 0);
                 sampled++;
@@ -319,7 +335,9 @@ static void test_same_whatever_happens(void **state)
     traj want[N], got[N];
     rollout_stats stats;
     assert_int_equal(run(&world, &s, want, NULL), ST_OK);
-    static const struct { int batch, prefill, kv, mood, live; } how[] = {
+    static const struct {
+        int batch, prefill, kv, mood, live;
+    } how[] = {
         {1, 256, 16384, 0, 4096}, {3, 256, 16384, 3, 4096}, {8, 16, 16384, 6, 4096}, {64, 23, 16384, 1, 5},
         {64, 256, 1200, 2, 4096}, {8, 64, 432, 5, 4096},    {64, 64, 432, 4, 2},     {3, 16, 432, 7, 1},
     };
@@ -367,7 +385,8 @@ static void test_members_differ(void **state)
         }
     }
     assert_true(equal < pairs / 2);
-    for (int i = 0; i < N; i++) assert_true(t[i].outcome == TRAJ_ANSWERED || t[i].outcome == TRAJ_NO_ANSWER || t[i].outcome == TRAJ_TURN_CUT);
+    for (int i = 0; i < N; i++)
+        assert_true(t[i].outcome == TRAJ_ANSWERED || t[i].outcome == TRAJ_NO_ANSWER || t[i].outcome == TRAJ_TURN_CUT);
     free_all(t, N);
 }
 
@@ -521,7 +540,11 @@ static void test_force(void **state)
     for (int i = 0; i < N; i++) {
         const traj_turn *first = &t[i].turns[0];
         bool la = strncmp(first->text, "la", 2) == 0;
-        assert_true(strncmp(first->text, la ? tools[2] : t[i].id[first->start] == zoom ? TINY_ZOOM : TINY_PRINT, 20) == 0);
+        assert_true(strncmp(first->text,
+                            la                              ? tools[2]
+                            : t[i].id[first->start] == zoom ? TINY_ZOOM
+                                                            : TINY_PRINT,
+                            20) == 0);
         n_zoom += t[i].id[first->start] == zoom;
         n_print += t[i].id[first->start] == print;
         assert_int_equal(t[i].mask[first->start], 0); /* given, not learned */
@@ -553,11 +576,21 @@ static void test_tool_text(void **state)
     (void)state;
     rollout_opts o = usual;
     tool_result t;
-    struct { box_result r; const char *cls, *msg; bool ok; } row[] = {
+    struct {
+        box_result r;
+        const char *cls, *msg;
+        bool ok;
+    } row[] = {
         {{.verdict = BOX_OK, .text = "5\n\n"}, "5", "5", true},
         {{.verdict = BOX_OK, .text = "\n"}, "No output.", "No output.", false},
-        {{.verdict = BOX_PY_ERROR, .text = "half\n", .error_type = "KeyError", .error_message = "a\nb", .error_line = 3},
-         "Error: KeyError", "half\nError: KeyError: a b (line 3)", false},
+        {{.verdict = BOX_PY_ERROR,
+          .text = "half\n",
+          .error_type = "KeyError",
+          .error_message = "a\nb",
+          .error_line = 3},
+         "Error: KeyError",
+         "half\nError: KeyError: a b (line 3)",
+         false},
         {{.verdict = BOX_TIMEOUT_SOFT, .text = ""}, "Error: timeout", "Error: timeout", false},
         {{.verdict = BOX_OOM, .text = ""}, "Error: out of memory", "Error: out of memory", false},
         {{.verdict = BOX_SIGNAL, .text = ""}, "Error: killed", "Error: killed", false},
@@ -597,11 +630,11 @@ static void test_tool_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tool_text),        cmocka_unit_test(test_logps_are_the_trainers),
-        cmocka_unit_test(test_temperature),      cmocka_unit_test(test_same_whatever_happens),
-        cmocka_unit_test(test_members_differ),   cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_tool_text),         cmocka_unit_test(test_logps_are_the_trainers),
+        cmocka_unit_test(test_temperature),       cmocka_unit_test(test_same_whatever_happens),
+        cmocka_unit_test(test_members_differ),    cmocka_unit_test(test_budgets),
         cmocka_unit_test(test_sizes_are_checked), cmocka_unit_test(test_infra),
-        cmocka_unit_test(test_shuffle),          cmocka_unit_test(test_force),
+        cmocka_unit_test(test_shuffle),           cmocka_unit_test(test_force),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -17,8 +17,16 @@ static tiny_prompts ask;
 static box_pool *boxes;
 
 static const rollout_opts usual = {
-    .group = GROUP, .temperature = 1, .max_turns = 4, .max_new_tokens = 24, .max_tokens = 400, .max_images = 8,
-    .kv_tokens = 16384, .max_batch = 64, .prefill_tokens = 256, .tool_text_kib = 4,
+    .group = GROUP,
+    .temperature = 1,
+    .max_turns = 4,
+    .max_new_tokens = 24,
+    .max_tokens = 400,
+    .max_images = 8,
+    .kv_tokens = 16384,
+    .max_batch = 64,
+    .prefill_tokens = 256,
+    .tool_text_kib = 4,
 };
 
 static void run(const rollout_opts *o, traj *t, rollout_stats *stats)
@@ -88,7 +96,8 @@ static void test_same_again(void **state)
         o.kv_tokens = kv[i];
         run(&o, got, NULL);
         for (int k = 0; k < N; k++)
-            if (!traj_same(&want[k], &got[k])) fail_msg("trajectory %d differs with max_batch %d, kv_tokens %d", k, batch[i], kv[i]);
+            if (!traj_same(&want[k], &got[k]))
+                fail_msg("trajectory %d differs with max_batch %d, kv_tokens %d", k, batch[i], kv[i]);
         free_all(got);
     }
     free_all(want);

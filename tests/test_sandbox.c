@@ -45,7 +45,10 @@ static void state_lives_over_turns(void **s)
 static void a_failed_turn_is_undone(void **s)
 {
     (void)s;
-    static const struct { const char *code; box_verdict v; } bad[] = {
+    static const struct {
+        const char *code;
+        box_verdict v;
+    } bad[] = {
         {"x = 100\nl.append(9)\n1 / 0", BOX_PY_ERROR},
         {"x = 101\nl.append(9)\nwhile True: pass", BOX_TIMEOUT_SOFT},
         {"x = 102\nl.append(9)\nimport signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", BOX_TIMEOUT_HARD},
@@ -58,7 +61,8 @@ static void a_failed_turn_is_undone(void **s)
     says(b, "x = 1\nl = [1]", "");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         box_result r = test_turn(pool, b, bad[i].code);
-        if (r.verdict != bad[i].v) print_message("%s instead of %s\n", box_verdict_name(r.verdict), box_verdict_name(bad[i].v));
+        if (r.verdict != bad[i].v)
+            print_message("%s instead of %s\n", box_verdict_name(r.verdict), box_verdict_name(bad[i].v));
         assert_int_equal(r.verdict, bad[i].v);
         assert_false(r.state_lost);
         box_result_free(&r);
@@ -74,14 +78,18 @@ static void a_failed_turn_is_undone(void **s)
 static void errors_are_described(void **s)
 {
     (void)s;
-    static const struct { const char *code, *type, *message; int line; } t[] = {
+    static const struct {
+        const char *code, *type, *message;
+        int line;
+    } t[] = {
         {"a = 1\nb = a / 0\n", "ZeroDivisionError", "division by zero", 2},
         {"def f():\n    return [][3]\n\nf()\n", "IndexError", "list index out of range", 2},
         {"x = (1,\n", "SyntaxError", "'(' was never closed", 1},
         {"class E(Exception): pass\nraise E('caf\\u00e9')", "E", "caf\xc3\xa9", 2},
         {"nothing_here", "NameError", "name 'nothing_here' is not defined", 1},
         {"class B(Exception):\n    def __str__(self): raise RuntimeError\nraise B()", "B", "", 3},
-        {"'\\ud800'.encode()", "UnicodeEncodeError", "'utf-8' codec can't encode character '\\ud800' in position 0: surrogates not allowed", 1},
+        {"'\\ud800'.encode()", "UnicodeEncodeError",
+         "'utf-8' codec can't encode character '\\ud800' in position 0: surrogates not allowed", 1},
     };
     box *b = open_box(1);
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
@@ -153,7 +161,9 @@ static void pictures_come_in_and_go_out(void **s)
         box_result_free(&r);
     }
     box_close(b[0]);
-    box_result r = test_turn(pool, b[1], "img.show()\nshow(np.full((9, 8, 3), 7, np.uint8))\nshow(np.eye(4) > 0)\nnp.zeros((8, 9), np.uint8)");
+    box_result r =
+        test_turn(pool, b[1],
+                  "img.show()\nshow(np.full((9, 8, 3), 7, np.uint8))\nshow(np.eye(4) > 0)\nnp.zeros((8, 9), np.uint8)");
     assert_int_equal(r.n_image, 4);
     assert_int_equal(r.images[1].w, 8);
     assert_int_equal(r.images[1].rgb[0], 7);
@@ -318,11 +328,11 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(state_lives_over_turns),     cmocka_unit_test(a_failed_turn_is_undone),
-        cmocka_unit_test(errors_are_described),       cmocka_unit_test(text_is_ordered_bounded_and_clean),
+        cmocka_unit_test(state_lives_over_turns),      cmocka_unit_test(a_failed_turn_is_undone),
+        cmocka_unit_test(errors_are_described),        cmocka_unit_test(text_is_ordered_bounded_and_clean),
         cmocka_unit_test(pictures_come_in_and_go_out), cmocka_unit_test(generators_follow_the_seed),
         cmocka_unit_test(boxes_do_not_see_each_other), cmocka_unit_test(many_live_at_once),
-        cmocka_unit_test(misuse_is_refused),          cmocka_unit_test(options_are_checked_before_work),
+        cmocka_unit_test(misuse_is_refused),           cmocka_unit_test(options_are_checked_before_work),
     };
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     box_pool_destroy(pool);

@@ -22,8 +22,15 @@ static box_pool *pool;
 
 /* ---- /proc: the processes below one, by parent ---- */
 
-typedef struct proc { pid_t pid, parent; unsigned long long start; char role[16]; } proc;
-typedef struct procs { int n; proc p[4096]; } procs;
+typedef struct proc {
+    pid_t pid, parent;
+    unsigned long long start;
+    char role[16];
+} proc;
+typedef struct procs {
+    int n;
+    proc p[4096];
+} procs;
 
 static bool read_proc(pid_t pid, proc *p)
 {
@@ -37,7 +44,9 @@ static bool read_proc(pid_t pid, proc *p)
     char *after = strrchr(text, ')');
     char state = 0;
     *p = (proc){.pid = pid};
-    if (!after || sscanf(after + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state, &p->parent, &p->start) != 3) return false;
+    if (!after || sscanf(after + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                         &state, &p->parent, &p->start) != 3)
+        return false;
     if (state == 'Z' || state == 'X') return false;
     snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
     if ((f = fopen(path, "r"))) {
@@ -97,7 +106,8 @@ static int cgroups_of(pid_t boxd)
 {
     char pattern[128];
     int n = 0;
-    static const char *const where[] = {"/sys/fs/cgroup/box.%d", "/sys/fs/cgroup/*/box.%d", "/sys/fs/cgroup/*/*/box.%d", "/sys/fs/cgroup/*/*/*/box.%d"};
+    static const char *const where[] = {"/sys/fs/cgroup/box.%d", "/sys/fs/cgroup/*/box.%d", "/sys/fs/cgroup/*/*/box.%d",
+                                        "/sys/fs/cgroup/*/*/*/box.%d"};
     for (size_t i = 0; i < 4; i++) {
         glob_t g;
         snprintf(pattern, sizeof pattern, where[i], boxd);
@@ -181,7 +191,10 @@ static void one_box_dies_alone(void **s)
     box *a = start_box(NULL), *b = start_box(NULL);
     free(test_expect(pool, a, "x = 1", BOX_OK));
     free(test_expect(pool, b, "x = 2", BOX_OK));
-    free(test_expect(pool, a, "import os, signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except OSError: pass", BOX_TIMEOUT_HARD));
+    free(test_expect(pool, a,
+                     "import os, signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True:\n    try: os.fork()\n    except "
+                     "OSError: pass",
+                     BOX_TIMEOUT_HARD));
     char *text = test_expect(pool, b, "x", BOX_OK);
     assert_string_equal(text, "2\n");
     free(text);
@@ -195,8 +208,9 @@ static void one_box_dies_alone(void **s)
 static void honest_boxes_beside_hostile_ones(void **s)
 {
     (void)s;
-    static const char *const hostile[] = {"while True: pass", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
-                                          "x = []\nwhile True: x.append(bytearray(1 << 20))", "while True: print('x' * 9999)"};
+    static const char *const hostile[] = {
+        "while True: pass", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        "x = []\nwhile True: x.append(bytearray(1 << 20))", "while True: print('x' * 9999)"};
     enum { BAD = 8, GOOD = 12 };
     box *b[BAD + GOOD];
     for (int i = 0; i < BAD; i++) b[i] = start_box(hostile[i % 4]);
@@ -299,9 +313,9 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_box_dies_alone),  cmocka_unit_test(honest_boxes_beside_hostile_ones),
-        cmocka_unit_test(the_zygote_dies),     cmocka_unit_test(the_supervisor_dies),
-        cmocka_unit_test(the_client_dies),     cmocka_unit_test(a_closed_pool_leaves_nothing),
+        cmocka_unit_test(one_box_dies_alone), cmocka_unit_test(honest_boxes_beside_hostile_ones),
+        cmocka_unit_test(the_zygote_dies),    cmocka_unit_test(the_supervisor_dies),
+        cmocka_unit_test(the_client_dies),    cmocka_unit_test(a_closed_pool_leaves_nothing),
     };
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     box_pool_destroy(pool);

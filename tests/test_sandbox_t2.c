@@ -22,7 +22,8 @@ static box_pool *pool;
 
 static int deny_namespaces(void)
 {
-    static const int denied[] = {SYS_unshare, SYS_setns, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_mount_setattr, SYS_open_tree, SYS_move_mount, SYS_fsopen};
+    static const int denied[] = {SYS_unshare,       SYS_setns,     SYS_mount,      SYS_umount2, SYS_pivot_root,
+                                 SYS_mount_setattr, SYS_open_tree, SYS_move_mount, SYS_fsopen};
     struct sock_filter f[64];
     unsigned short n = 0;
     f[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
@@ -88,9 +89,14 @@ static void state_is_rebuilt_by_running_again(void **s)
     says(b, "import random\nx = random.random(), np.random.rand()\nprint(W)", "224\n");
     says(b, "l = [1]\nprint('heard once')", "heard once\n");
     char *first = test_expect(pool, b, "x", BOX_OK), *next = test_expect(pool, b, "random.random(), l", BOX_OK);
-    static const struct { const char *code; box_verdict v; } bad[] = {
-        {"l.append(2)\n1 / 0", BOX_PY_ERROR}, {"l.append(2)\nwhile True: pass", BOX_TIMEOUT_SOFT}, {"import os\nl.append(2)\nos._exit(3)", BOX_EXITED},
-        {"import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", BOX_TIMEOUT_HARD}, {"import os\nos.kill(os.getpid(), 9)", BOX_SIGNAL}};
+    static const struct {
+        const char *code;
+        box_verdict v;
+    } bad[] = {{"l.append(2)\n1 / 0", BOX_PY_ERROR},
+               {"l.append(2)\nwhile True: pass", BOX_TIMEOUT_SOFT},
+               {"import os\nl.append(2)\nos._exit(3)", BOX_EXITED},
+               {"import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass", BOX_TIMEOUT_HARD},
+               {"import os\nos.kill(os.getpid(), 9)", BOX_SIGNAL}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         free(test_expect(pool, b, bad[i].code, bad[i].v));
         says(b, "l", "[1]\n");
@@ -108,18 +114,29 @@ static void walls_hold(void **s)
 {
     (void)s;
     if (!pool) skip();
-    static const struct { const char *code, *text; } t[] = {
+    static const struct {
+        const char *code, *text;
+    } t[] = {
         {"import os, socket, ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-         "def e(f, *a):\n    try: r = f(*a)\n    except OSError as x: return errno.errorcode[x.errno]\n    except RuntimeError as x: return str(x)\n    return f'done {r}'\n"
-         "def call(*a):\n    r = libc.syscall(*a)\n    if r < 0: raise OSError(ctypes.get_errno(), '')\n    return r\n", ""},
-        {"print(*[e(open, p) for p in ('/etc/passwd', '/etc/shadow', '/proc/self/environ', '/root/x', '/sys/kernel/notes')])", "EACCES EACCES EACCES EACCES EACCES\n"},
-        {"print(*[e(open, p, 'w') for p in ('/tmp/x', '/var/tmp/x', '/dev/shm/x', '/usr/x', 'x')])", "EACCES EACCES EACCES EACCES EACCES\n"},
-        {"print(*[e(socket.socket, f, 1) for f in (1, 2, 10, 16, 40)], e(socket.socketpair))", "EACCES EACCES EACCES EACCES EACCES EPERM\n"},
-        {"print(e(os.fork), e(os.execv, '/bin/true', ['x']), e(os.memfd_create, 'x'), e(call, 58), e(call, 435, 0, 0))", "EPERM EPERM EPERM EPERM ENOSYS\n"},
+         "def e(f, *a):\n    try: r = f(*a)\n    except OSError as x: return errno.errorcode[x.errno]\n    except "
+         "RuntimeError as x: return str(x)\n    return f'done {r}'\n"
+         "def call(*a):\n    r = libc.syscall(*a)\n    if r < 0: raise OSError(ctypes.get_errno(), '')\n    return r\n",
+         ""},
+        {"print(*[e(open, p) for p in ('/etc/passwd', '/etc/shadow', '/proc/self/environ', '/root/x', "
+         "'/sys/kernel/notes')])",
+         "EACCES EACCES EACCES EACCES EACCES\n"},
+        {"print(*[e(open, p, 'w') for p in ('/tmp/x', '/var/tmp/x', '/dev/shm/x', '/usr/x', 'x')])",
+         "EACCES EACCES EACCES EACCES EACCES\n"},
+        {"print(*[e(socket.socket, f, 1) for f in (1, 2, 10, 16, 40)], e(socket.socketpair))",
+         "EACCES EACCES EACCES EACCES EACCES EPERM\n"},
+        {"print(e(os.fork), e(os.execv, '/bin/true', ['x']), e(os.memfd_create, 'x'), e(call, 58), e(call, 435, 0, 0))",
+         "EPERM EPERM EPERM EPERM ENOSYS\n"},
         {"import threading\ne(threading.Thread(target=print).start)", "\"can't start new thread\"\n"},
-        {"print(e(os.kill, os.getppid(), 0), e(os.kill, -1, 9), e(os.killpg, 0, 0), e(os.kill, 1, 0))", "EPERM EPERM EPERM EPERM\n"},
+        {"print(e(os.kill, os.getppid(), 0), e(os.kill, -1, 9), e(os.killpg, 0, 0), e(os.kill, 1, 0))",
+         "EPERM EPERM EPERM EPERM\n"},
         {"print([i for i in range(256) if not e(os.fstat, i).startswith('E')])", "[0, 1, 2, 3, 4, 5, 6, 7]\n"},
-        {"print(*[e(call, n, 0, 0, 0, 0, 0) for n in (101, 310, 425, 321, 272, 165, 317, 444, 157, 112, 109)])", "EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM\n"},
+        {"print(*[e(call, n, 0, 0, 0, 0, 0) for n in (101, 310, 425, 321, 272, 165, 317, 444, 157, 112, 109)])",
+         "EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM EPERM\n"},
     };
     box *b = open_box();
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) says(b, t[i].code, t[i].text);
@@ -145,7 +162,8 @@ int main(int argc, char **argv)
     int rc = box_boot(argc, argv, CODEDANCE_EXE);
     if (rc >= 0) return rc;
     const struct CMUnitTest tests[] = {cmocka_unit_test(refuses_by_default), cmocka_unit_test(weaker_only_on_request),
-                                       cmocka_unit_test(state_is_rebuilt_by_running_again), cmocka_unit_test(walls_hold)};
+                                       cmocka_unit_test(state_is_rebuilt_by_running_again),
+                                       cmocka_unit_test(walls_hold)};
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     box_pool_destroy(pool);
     box_shutdown();

@@ -93,7 +93,8 @@ static status fingerprint(const char *path, bool originals, uint64_t *out)
         hash_more(&h, s.id, strlen(s.id));
         for (int m = 0; m < s.n_message; m++)
             for (int k = 0; k < s.messages[m].n_part; k++)
-                if (s.messages[m].parts[k].text) hash_more(&h, s.messages[m].parts[k].text, strlen(s.messages[m].parts[k].text));
+                if (s.messages[m].parts[k].text)
+                    hash_more(&h, s.messages[m].parts[k].text, strlen(s.messages[m].parts[k].text));
         for (int k = 0; k < s.n_image && st == ST_OK; k++) {
             image im = {0};
             int size[2] = {0};
@@ -190,7 +191,9 @@ static void shared_pictures(void **state)
     free(png);
     const char *use[] = {"a", "b", "c", "b", "a"};
     for (int i = 0; i < 5; i++) {
-        snprintf(row, sizeof row, "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"%s.png\"}]}]}\n", use[i]);
+        snprintf(row, sizeof row,
+                 "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"%s.png\"}]}]}\n",
+                 use[i]);
         strcat(text, row);
     }
     temp_text(temppath("twin/data.jsonl"), text);
@@ -251,12 +254,18 @@ static void bad_input(void **state)
 {
     (void)state;
     const char *good = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}\n";
-    static const struct { const char *row; status want; const char *message; } bad[] = {
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"img/gone.png\"}]}]}", ST_EIO, "img/gone.png"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"data.jsonl\"}]}]}", ST_EINVAL, "data.jsonl"},
-        {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\".\"}]}]}", ST_EIO, "regular file"},
-        {"\"just a string\"", ST_EINVAL, "must be a JSON object"},
-        {"{\"messages\":3}", ST_EINVAL, "messages"}};
+    static const struct {
+        const char *row;
+        status want;
+        const char *message;
+    } bad[] = {{"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"img/gone.png\"}]}]}",
+                ST_EIO, "img/gone.png"},
+               {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\"data.jsonl\"}]}]}",
+                ST_EINVAL, "data.jsonl"},
+               {"{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\",\"path\":\".\"}]}]}", ST_EIO,
+                "regular file"},
+               {"\"just a string\"", ST_EINVAL, "must be a JSON object"},
+               {"{\"messages\":3}", ST_EINVAL, "messages"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char text[1024];
         snprintf(text, sizeof text, "%s%s%s\n", good, good, bad[i].row);
@@ -345,9 +354,14 @@ static void forge(const char *path, const char *table, int index_of_sum, uint64_
 static void wrong_offsets(void **state)
 {
     (void)state;
-    static const struct { const char *table; int sum; uint64_t at, value; } bad[] = {
-        {"row_offset", 1, 1, UINT64_MAX}, {"row_offset", 1, 2, 0},     {"row_offset", 1, 0, 5},   {"row_offset", 1, 4, 1u << 30},
-        {"image_offset", 3, 1, 1u << 30}, {"image_offset", 3, 0, 1},   {"view_offset", 6, 1, 5},  {"view_offset", 6, 1, UINT64_MAX / 2}};
+    static const struct {
+        const char *table;
+        int sum;
+        uint64_t at, value;
+    } bad[] = {{"row_offset", 1, 1, UINT64_MAX}, {"row_offset", 1, 2, 0},
+               {"row_offset", 1, 0, 5},          {"row_offset", 1, 4, 1u << 30},
+               {"image_offset", 3, 1, 1u << 30}, {"image_offset", 3, 0, 1},
+               {"view_offset", 6, 1, 5},         {"view_offset", 6, 1, UINT64_MAX / 2}};
     size_t n;
     char *bytes = temp_read(temppath("trip/shard_00002.h5"), &n);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -400,9 +414,9 @@ static void disk_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),    cmocka_unit_test(same_bytes), cmocka_unit_test(shared_pictures),
-        cmocka_unit_test(views_only),    cmocka_unit_test(bad_input),  cmocka_unit_test(flipped_bytes),
-        cmocka_unit_test(truncated),     cmocka_unit_test(wrong_offsets), cmocka_unit_test(disk_full)};
+        cmocka_unit_test(round_trip), cmocka_unit_test(same_bytes),    cmocka_unit_test(shared_pictures),
+        cmocka_unit_test(views_only), cmocka_unit_test(bad_input),     cmocka_unit_test(flipped_bytes),
+        cmocka_unit_test(truncated),  cmocka_unit_test(wrong_offsets), cmocka_unit_test(disk_full)};
     return cmocka_run_group_tests(tests, setup, NULL);
 }
 

@@ -79,7 +79,9 @@ static void splits_and_kinds(void **state)
     assert_int_equal(in_both(temppath("p/img"), temppath("s/img")), 40);
 }
 
-typedef struct tally { int rows[SYNTH_CATEGORY_COUNT], describe, tool, tool_hard, hard, errors, code; } tally;
+typedef struct tally {
+    int rows[SYNTH_CATEGORY_COUNT], describe, tool, tool_hard, hard, errors, code;
+} tally;
 
 static void count_row(const sample *s, tally *t)
 {
@@ -95,8 +97,10 @@ static void count_row(const sample *s, tally *t)
     t->tool += tool, t->hard += hard, t->tool_hard += tool && hard;
     for (int m = 1; m < s->n_message; m++) {
         const char *text = s->messages[m].parts[0].text;
-        if (s->messages[m].role == ROLE_ASSISTANT) t->code += strstr(text, "<code>") != NULL;
-        else t->errors += text && strncmp(text, "Error: ", 7) == 0;
+        if (s->messages[m].role == ROLE_ASSISTANT)
+            t->code += strstr(text, "<code>") != NULL;
+        else
+            t->errors += text && strncmp(text, "Error: ", 7) == 0;
     }
     const char *last = s->messages[s->n_message - 1].parts[0].text;
     char want[64];
@@ -124,7 +128,8 @@ static void sft_mix(void **state)
     dataset_close(d);
     static const float share[SYNTH_CATEGORY_COUNT] = {.18f, .20f, .17f, .16f, .13f, .16f, 0};
     int asked = N - t.describe;
-    for (int c = 0; c < SYNTH_CATEGORY_COUNT; c++) assert_true(abs(t.rows[c] - (int)(share[c] * (float)asked + .5f)) <= 1);
+    for (int c = 0; c < SYNTH_CATEGORY_COUNT; c++)
+        assert_true(abs(t.rows[c] - (int)(share[c] * (float)asked + .5f)) <= 1);
     assert_in_range(t.describe, 40, 105);
     assert_in_range(t.tool * 1000 / asked, 440, 560);
     assert_in_range(t.tool_hard * 1000 / t.hard, 425, 575); /* the coin doesn't look at the difficulty */
@@ -206,13 +211,16 @@ static void one_view_pixel(void **state)
         int mixed = 0, mid = (SYNTH_CELL + SYNTH_CENTRE) / SYNTH_BLOCK;
         for (int y = 0; y < SYNTH_VIEW; y++)
             for (int x = 0; x < SYNTH_VIEW; x++) {
-                const uint8_t *corner = s.picture.rgb + 3 * ((size_t)y * SYNTH_BLOCK * SYNTH_SIDE + (size_t)x * SYNTH_BLOCK);
+                const uint8_t *corner =
+                    s.picture.rgb + 3 * ((size_t)y * SYNTH_BLOCK * SYNTH_SIDE + (size_t)x * SYNTH_BLOCK);
                 bool plain = true;
                 for (int i = 0; i < SYNTH_BLOCK && plain; i++)
                     for (int j = 0; j < SYNTH_BLOCK && plain; j++)
                         plain = memcmp(corner, corner + 3 * (i * SYNTH_SIDE + j), 3) == 0;
-                if (plain) assert_memory_equal(view.rgb + 3 * (y * SYNTH_VIEW + x), corner, 3);
-                else assert_true(abs(x - mid) + abs(y - mid) <= 1); /* the plate's pixel, the bar's beside it */
+                if (plain)
+                    assert_memory_equal(view.rgb + 3 * (y * SYNTH_VIEW + x), corner, 3);
+                else
+                    assert_true(abs(x - mid) + abs(y - mid) <= 1); /* the plate's pixel, the bar's beside it */
                 mixed += !plain;
             }
         assert_int_equal(mixed, 2);
@@ -230,7 +238,8 @@ static void oracle_turns_upright(void **state)
         synth_scene s;
         synth_draw(&s, SYNTH_SCN_ROT, 0, &r);
         image tile, up;
-        synth_crop(&tile, &s.picture, s.cell_col * SYNTH_CELL + SYNTH_CENTRE, s.cell_row * SYNTH_CELL + SYNTH_CENTRE, 10);
+        synth_crop(&tile, &s.picture, s.cell_col * SYNTH_CELL + SYNTH_CENTRE, s.cell_row * SYNTH_CELL + SYNTH_CENTRE,
+                   10);
         synth_rotate(&up, &tile, 4 - s.turns);
         for (int x = 7; x < 14; x++) assert_memory_equal(up.rgb + 3 * (3 * SYNTH_TILE + x), white, 3);
         image_free(&tile);
@@ -326,10 +335,16 @@ static void disk_full(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_for_any_threads), cmocka_unit_test(splits_and_kinds), cmocka_unit_test(sft_mix),
-        cmocka_unit_test(labels),               cmocka_unit_test(picture_limits),   cmocka_unit_test(one_view_pixel),
-        cmocka_unit_test(oracle_turns_upright), cmocka_unit_test(sizes),            cmocka_unit_test(oracle_code_runs),
-        cmocka_unit_test(bad_options),          cmocka_unit_test(disk_full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(same_for_any_threads),
+                                       cmocka_unit_test(splits_and_kinds),
+                                       cmocka_unit_test(sft_mix),
+                                       cmocka_unit_test(labels),
+                                       cmocka_unit_test(picture_limits),
+                                       cmocka_unit_test(one_view_pixel),
+                                       cmocka_unit_test(oracle_turns_upright),
+                                       cmocka_unit_test(sizes),
+                                       cmocka_unit_test(oracle_code_runs),
+                                       cmocka_unit_test(bad_options),
+                                       cmocka_unit_test(disk_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,7 +95,11 @@ int main(int argc, char **argv)
     int as_role = box_boot(argc, argv, CODEDANCE_EXE);
     if (as_role >= 0) return as_role;
     static const char *const imports[] = {"numpy", "PIL.Image", NULL};
-    box_opts o = {.min_tier = BOX_T3, .imports = imports, .preset = "import numpy as np\nW,H=224,116\n", .spares = 1, .max_live = 2,
+    box_opts o = {.min_tier = BOX_T3,
+                  .imports = imports,
+                  .preset = "import numpy as np\nW,H=224,116\n",
+                  .spares = 1,
+                  .max_live = 2,
                   .max_starting = 1};
     box_limits_default(&o.limits);
     if (box_pool_create(&pool, &o) != ST_OK) {

@@ -85,8 +85,8 @@ static void test_special(void **state)
     tables[0]->exp(e, x, 8);
     tables[0]->log(l, x, 8);
     assert_true(e[0] == 1 && e[1] == 1 && isinf(e[2]) && e[3] == 0 && isnan(e[4]) && e[7] == 1);
-    assert_true(isinf(l[0]) && l[0] < 0 && isinf(l[1]) && l[2] == INFINITY && isnan(l[3]) && isnan(l[4]) && isnan(l[5]) &&
-                l[6] == 0 && ulps(l[7], log(0x1p-149)) <= 1);
+    assert_true(isinf(l[0]) && l[0] < 0 && isinf(l[1]) && l[2] == INFINITY && isnan(l[3]) && isnan(l[4]) &&
+                isnan(l[5]) && l[6] == 0 && ulps(l[7], log(0x1p-149)) <= 1);
 }
 
 static void test_same_bits(void **state)

@@ -54,7 +54,10 @@ static void transpose_blocks(float *out, const float *in, int64_t in_row, int n,
 
 /* Thread scratch: pointers to key blocks and value blocks, then floats. */
 static const float **pointers(attn_job *j, int thread) { return cpu_scratch(j->c, thread); }
-static float *floats(attn_job *j, int thread) { return (float *)(void *)(pointers(j, thread) + 2 * (j->max_block + 4)); }
+static float *floats(attn_job *j, int thread)
+{
+    return (float *)(void *)(pointers(j, thread) + 2 * (j->max_block + 4));
+}
 static bool reserve(attn_job *j, int64_t count)
 {
     size_t bytes = 2 * (size_t)(j->max_block + 4) * sizeof(float *) + (size_t)count * sizeof(float);
@@ -79,10 +82,21 @@ static void fwd_tasks(void *ctx, int begin, int end, int thread)
             v[b] = values + b * ATTN_BLOCK * width;
         }
         int q = h * group;
-        j->c->k->attn(&(attn_args){.q = rows + q * dim, .o = j->o + j->cu[s] * o_width(a) + q * dim,
-                                   .lse = j->lse + j->cu[s] * a->n_head + q, .q_row = width, .o_row = o_width(a),
-                                   .lse_row = a->n_head, .k = k, .v = v, .v_row = width, .n_row = n, .heads = group,
-                                   .n_key = n, .head_dim = dim, .causal = a->causal, .scale = a->scale});
+        j->c->k->attn(&(attn_args){.q = rows + q * dim,
+                                   .o = j->o + j->cu[s] * o_width(a) + q * dim,
+                                   .lse = j->lse + j->cu[s] * a->n_head + q,
+                                   .q_row = width,
+                                   .o_row = o_width(a),
+                                   .lse_row = a->n_head,
+                                   .k = k,
+                                   .v = v,
+                                   .v_row = width,
+                                   .n_row = n,
+                                   .heads = group,
+                                   .n_key = n,
+                                   .head_dim = dim,
+                                   .causal = a->causal,
+                                   .scale = a->scale});
     }
 }
 
@@ -99,7 +113,12 @@ void cpu_attn_fwd(backend *b, tensor *o, tensor *lse, const tensor *qkv, const t
     CHECK_F32(o), CHECK_F32(lse), CHECK_F32(qkv);
     int64_t n = rows_of(qkv), n_seg = tensor_count(cu) - 1;
     CHECK(cols_of(qkv) == qkv_width(a) && tensor_count(o) == n * o_width(a) && tensor_count(lse) == n * a->n_head);
-    attn_job j = {.c = cpu_of(b), .a = a, .o = o->data, .lse = lse->data, .qkv = qkv->data, .cu = cu->data,
+    attn_job j = {.c = cpu_of(b),
+                  .a = a,
+                  .o = o->data,
+                  .lse = lse->data,
+                  .qkv = qkv->data,
+                  .cu = cu->data,
                   .max_block = blocks(check_cu(cu, n))};
     if (n == 0 || !reserve(&j, (int64_t)j.max_block * a->head_dim * LANES)) return;
     cpu_for(j.c, n_seg * a->n_kv, work_of(j.cu, n_seg, a), fwd_tasks, &j);
@@ -126,11 +145,24 @@ static void bwd_tasks(void *ctx, int begin, int end, int thread)
             memset(dk_t, 0, 2 * (size_t)dim * LANES * sizeof(float));
             for (int q = h * group; q < (h + 1) * group; q++) {
                 int64_t o_at = first * o_width(a) + q * dim, head_at = (int64_t)first * a->n_head + q;
-                j->c->k->attn_bwd(&(attn_bwd_args){
-                    .q = rows + q * dim, .k = keys, .dout = j->dout + o_at, .lse = j->lse + head_at,
-                    .delta = j->delta + head_at, .dq = d_rows + q * dim, .qkv_row = width, .o_row = o_width(a),
-                    .head_row = a->n_head, .k_t = k_t, .v_t = v_t, .dk_t = dk_t, .dv_t = dv_t, .n_row = n,
-                    .head_dim = dim, .block = b, .causal = a->causal, .scale = a->scale});
+                j->c->k->attn_bwd(&(attn_bwd_args){.q = rows + q * dim,
+                                                   .k = keys,
+                                                   .dout = j->dout + o_at,
+                                                   .lse = j->lse + head_at,
+                                                   .delta = j->delta + head_at,
+                                                   .dq = d_rows + q * dim,
+                                                   .qkv_row = width,
+                                                   .o_row = o_width(a),
+                                                   .head_row = a->n_head,
+                                                   .k_t = k_t,
+                                                   .v_t = v_t,
+                                                   .dk_t = dk_t,
+                                                   .dv_t = dv_t,
+                                                   .n_row = n,
+                                                   .head_dim = dim,
+                                                   .block = b,
+                                                   .causal = a->causal,
+                                                   .scale = a->scale});
             }
             for (int i = b * ATTN_BLOCK; i < n && i < (b + 1) * ATTN_BLOCK; i++)
                 for (int d = 0; d < dim; d++) {
@@ -141,7 +173,12 @@ static void bwd_tasks(void *ctx, int begin, int end, int thread)
     }
 }
 
-typedef struct dots_job { const kern *k; float *out; const float *a, *b; int heads, dim; } dots_job;
+typedef struct dots_job {
+    const kern *k;
+    float *out;
+    const float *a, *b;
+    int heads, dim;
+} dots_job;
 
 static void dots_rows(void *ctx, int begin, int end, int thread)
 {
@@ -161,8 +198,14 @@ void cpu_attn_bwd(backend *b, tensor *dqkv, const tensor *dout, const tensor *o,
     CHECK(tensor_count(o) == n * o_width(a) && tensor_count(dout) == tensor_count(o));
     CHECK(tensor_count(lse) == n * a->n_head);
     cpu *c = cpu_of(b);
-    attn_job j = {.c = c, .a = a, .lse = lse->data, .dqkv = dqkv->data, .qkv = qkv->data, .dout = dout->data,
-                  .cu = cu->data, .max_block = blocks(check_cu(cu, n))};
+    attn_job j = {.c = c,
+                  .a = a,
+                  .lse = lse->data,
+                  .dqkv = dqkv->data,
+                  .qkv = qkv->data,
+                  .dout = dout->data,
+                  .cu = cu->data,
+                  .max_block = blocks(check_cu(cu, n))};
     if (n == 0 || !reserve(&j, 2 * (int64_t)(j.max_block + 1) * a->head_dim * LANES)) return;
     if (!cpu_reserve(c, c->n_thread, c->n_thread, (size_t)(n * a->n_head) * sizeof(float))) return;
     j.delta = cpu_scratch(c, c->n_thread);
@@ -220,10 +263,20 @@ static void paged_tasks(void *ctx, int begin, int end, int thread)
             v[b] = k[b] + size / 2;
         }
         int q = h * group;
-        j->c->k->attn(&(attn_args){.q = j->qkv + first * width + q * dim, .o = j->o + first * o_width(a) + q * dim,
-                                   .q_row = width, .o_row = o_width(a), .k = k, .v = v, .v_row = dim, .n_row = n,
-                                   .heads = group, .n_key = j->ctx[s], .head_dim = dim, .first = j->ctx[s] - n,
-                                   .causal = a->causal, .scale = a->scale});
+        j->c->k->attn(&(attn_args){.q = j->qkv + first * width + q * dim,
+                                   .o = j->o + first * o_width(a) + q * dim,
+                                   .q_row = width,
+                                   .o_row = o_width(a),
+                                   .k = k,
+                                   .v = v,
+                                   .v_row = dim,
+                                   .n_row = n,
+                                   .heads = group,
+                                   .n_key = j->ctx[s],
+                                   .head_dim = dim,
+                                   .first = j->ctx[s] - n,
+                                   .causal = a->causal,
+                                   .scale = a->scale});
     }
 }
 
@@ -232,17 +285,26 @@ void cpu_attn_paged(backend *b, tensor *o, const tensor *qkv, const tensor *kv, 
 {
     check_shape(a);
     CHECK_F32(o), CHECK_F32(qkv), CHECK_F32(kv), CHECK_I32(table), CHECK_I32(ctx);
-    int64_t n = rows_of(qkv), n_seg = tensor_count(cu) - 1, size = kv_block_floats(a), n_block = tensor_count(kv) / size;
+    int64_t n = rows_of(qkv), n_seg = tensor_count(cu) - 1, size = kv_block_floats(a),
+            n_block = tensor_count(kv) / size;
     CHECK(a->causal && cols_of(qkv) == qkv_width(a) && tensor_count(o) == n * o_width(a));
     CHECK(tensor_count(ctx) == n_seg && (n_seg == 0 || rows_of(table) == n_seg));
     check_cu(cu, n);
-    attn_job j = {.c = cpu_of(b), .a = a, .o = o->data, .qkv = qkv->data, .kv = kv->data, .cu = cu->data,
-                  .table = table->data, .ctx = ctx->data, .table_row = cols_of(table)};
+    attn_job j = {.c = cpu_of(b),
+                  .a = a,
+                  .o = o->data,
+                  .qkv = qkv->data,
+                  .kv = kv->data,
+                  .cu = cu->data,
+                  .table = table->data,
+                  .ctx = ctx->data,
+                  .table_row = cols_of(table)};
     double work = 0;
     for (int64_t s = 0; s < n_seg; s++) {
         int used = blocks(j.ctx[s]);
         CHECK(j.ctx[s] >= j.cu[s + 1] - j.cu[s] && used <= j.table_row);
-        for (int i = 0; i < used; i++) CHECK(j.table[s * j.table_row + i] >= 0 && j.table[s * j.table_row + i] < n_block);
+        for (int i = 0; i < used; i++)
+            CHECK(j.table[s * j.table_row + i] >= 0 && j.table[s * j.table_row + i] < n_block);
         if (used > j.max_block) j.max_block = used;
         work += 4.0 * (j.cu[s + 1] - j.cu[s]) * (double)j.ctx[s] * (double)o_width(a);
     }

@@ -93,8 +93,10 @@ void cpu_for(cpu *c, int64_t n, double work, thread_fn *fn, void *ctx)
 {
     CHECK(n <= INT32_MAX);
     if (n <= 0) return;
-    if (work < INLINE_WORK) fn(ctx, 0, (int)n, 0);
-    else thread_pool_for(c->pool, (int)n, 1, fn, ctx);
+    if (work < INLINE_WORK)
+        fn(ctx, 0, (int)n, 0);
+    else
+        thread_pool_for(c->pool, (int)n, 1, fn, ctx);
 }
 
 bool cpu_reserve(cpu *c, int first, int last, size_t bytes)
@@ -161,8 +163,8 @@ const float *cpu_pack(cpu *c, const tensor *w)
         p->capacity = p->panels ? need : 0;
     }
     if (!p || !p->panels) {
-        cpu_error(c, FAIL(ST_ENOMEM, "out of memory: %.1f MiB for packed weights",
-                          (double)need * sizeof(float) / (1 << 20)));
+        cpu_error(
+            c, FAIL(ST_ENOMEM, "out of memory: %.1f MiB for packed weights", (double)need * sizeof(float) / (1 << 20)));
         return NULL;
     }
     if (!p->fresh) pack_panels(p->panels, w->data, outputs, inputs);
@@ -177,14 +179,16 @@ status backend_open_cpu(backend **out, int threads, const char *isa)
     for (int i = 0; i < 3; i++)
         if (strcmp(all[i]->name, isa) == 0) k = all[i];
     if (!k) return FAIL(ST_EINVAL, "device.isa: '%s' is not one of auto, avx512, avx2, generic", isa);
-    if (!cpu_isa_has(isa)) return FAIL(ST_EUNAVAIL, "device.isa: this CPU has no %s; its best is %s", isa, cpu_isa_best());
+    if (!cpu_isa_has(isa))
+        return FAIL(ST_EUNAVAIL, "device.isa: this CPU has no %s; its best is %s", isa, cpu_isa_best());
     if (threads < 0) return FAIL(ST_EINVAL, "device.threads: %d is negative; 0 means all CPUs", threads);
     cpu *c = calloc(1, sizeof *c);
     if (!c) return FAIL(ST_ENOMEM, "out of memory for the CPU backend");
     c->k = k;
     c->n_thread = threads ? threads : thread_cpus();
     c->scratch = calloc((size_t)c->n_thread + 1, sizeof *c->scratch);
-    status st = c->scratch ? thread_pool_create(&c->pool, c->n_thread) : FAIL(ST_ENOMEM, "out of memory for the CPU backend");
+    status st =
+        c->scratch ? thread_pool_create(&c->pool, c->n_thread) : FAIL(ST_ENOMEM, "out of memory for the CPU backend");
     c->base = (backend){.name = "cpu",
                         .impl = c,
                         .alloc = alloc,
@@ -203,7 +207,8 @@ status backend_open_cpu(backend **out, int threads, const char *isa)
         close_cpu(&c->base);
         return st;
     }
-    snprintf(c->base.describe, sizeof c->base.describe, "cpu %s, %d thread%s", isa, c->n_thread, c->n_thread == 1 ? "" : "s");
+    snprintf(c->base.describe, sizeof c->base.describe, "cpu %s, %d thread%s", isa, c->n_thread,
+             c->n_thread == 1 ? "" : "s");
     *out = &c->base;
     return ST_OK;
 }

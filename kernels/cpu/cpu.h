@@ -22,7 +22,10 @@ typedef struct cpu {
     const kern *k;
     packed *packs;
     int n_pack, pack_capacity;
-    struct scratch { void *data; size_t size; } *scratch; /* one per thread, one shared by all at index n_thread */
+    struct scratch {
+        void *data;
+        size_t size;
+    } * scratch; /* one per thread, one shared by all at index n_thread */
 } cpu;
 
 static inline cpu *cpu_of(backend *b) { return b->impl; }
@@ -36,7 +39,7 @@ static inline void *cpu_scratch(cpu *c, int thread) { return c->scratch[thread].
 /* Panels of w, packed now if they are not; NULL when out of memory, already noted in first_error. */
 const float *cpu_pack(cpu *c, const tensor *w);
 void cpu_forget(cpu *c, const void *begin, size_t bytes); /* packs of weights in this memory are stale */
-double cpu_fma_peak(backend *b); /* backend.peak_gflops */
+double cpu_fma_peak(backend *b);                          /* backend.peak_gflops */
 /* Keeps the first error for sync. */
 void cpu_error(cpu *c, status st);
 

@@ -22,9 +22,9 @@ typedef struct job {
 enum { SPAN = 4096 };
 static int64_t spans(int64_t n) { return (n + SPAN - 1) / SPAN; }
 static int64_t span_end(int end, int64_t n) { return (int64_t)end * SPAN < n ? (int64_t)end * SPAN : n; }
-#define SPAN_RANGE                                                                                                     \
-    const job *j = ctx;                                                                                                \
-    (void)thread;                                                                                                      \
+#define SPAN_RANGE      \
+    const job *j = ctx; \
+    (void)thread;       \
     const int64_t at = (int64_t)begin * SPAN, n = span_end(end, j->rows) - at
 
 static void rmsnorm_fwd_rows(void *ctx, int begin, int end, int thread)
@@ -69,9 +69,15 @@ void cpu_rmsnorm_bwd(backend *b, tensor *dx, tensor *dw, const tensor *dy, const
     int64_t n = rows_of(x), cols = cols_of(x);
     CHECK(tensor_count(dx) == n * cols && tensor_count(dy) == n * cols && tensor_count(rstd) == n);
     CHECK(tensor_count(w) == cols && (!dw || tensor_count(dw) == cols));
-    job j = {.k = c->k, .out = dx->data, .out2 = dw ? dw->data : NULL,
-             .f = {dy->data, x->data, w->data, rstd->data}, .rows = n, .cols = cols};
-    if (dw) cpu_for(c, (cols + LANES - 1) / LANES, 3.0 * (double)(n * cols), rmsnorm_dw_cols, &j); /* before dx: dx may be dy */
+    job j = {.k = c->k,
+             .out = dx->data,
+             .out2 = dw ? dw->data : NULL,
+             .f = {dy->data, x->data, w->data, rstd->data},
+             .rows = n,
+             .cols = cols};
+    if (dw)
+        cpu_for(c, (cols + LANES - 1) / LANES, 3.0 * (double)(n * cols), rmsnorm_dw_cols,
+                &j); /* before dx: dx may be dy */
     cpu_for(c, n, 8.0 * (double)(n * cols), rmsnorm_bwd_rows, &j);
 }
 
@@ -168,8 +174,14 @@ void cpu_rope_table(backend *b, tensor *cos, tensor *sin, const tensor *pos, con
     CHECK(tensor_count(cos) == n * half && tensor_count(sin) == n * half && tensor_count(axis) == half);
     const int32_t *ax = axis->data;
     for (int64_t i = 0; i < half; i++) CHECK(ax[i] >= 0 && ax[i] < cols_of(pos));
-    job j = {.k = cpu_of(b)->k, .out = cos->data, .out2 = sin->data, .f = {inv_freq->data}, .pos = pos->data,
-             .axis = ax, .cols = half, .axes = cols_of(pos)};
+    job j = {.k = cpu_of(b)->k,
+             .out = cos->data,
+             .out2 = sin->data,
+             .f = {inv_freq->data},
+             .pos = pos->data,
+             .axis = ax,
+             .cols = half,
+             .axes = cols_of(pos)};
     cpu_for(cpu_of(b), n, 60.0 * (double)(n * half), rope_table_rows, &j);
 }
 
@@ -188,8 +200,13 @@ void cpu_rope_apply(backend *b, tensor *x, const tensor *cos, const tensor *sin,
     int64_t n = rows_of(x), half = head_dim / 2;
     CHECK(head_dim % 2 == 0 && (int64_t)n_head * head_dim <= cols_of(x));
     CHECK(tensor_count(cos) == n * half && tensor_count(sin) == n * half);
-    job j = {.k = cpu_of(b)->k, .out = x->data, .f = {cos->data, sin->data}, .cols = cols_of(x), .inner = head_dim,
-             .heads = n_head, .inverse = inverse};
+    job j = {.k = cpu_of(b)->k,
+             .out = x->data,
+             .f = {cos->data, sin->data},
+             .cols = cols_of(x),
+             .inner = head_dim,
+             .heads = n_head,
+             .inverse = inverse};
     cpu_for(cpu_of(b), n, 3.0 * (double)(n * n_head * head_dim), rope_apply_rows, &j);
 }
 
@@ -212,12 +229,22 @@ void cpu_adamw(backend *b, tensor *w, tensor *m, tensor *v, const tensor *g, con
     CHECK_F32(w), CHECK_F32(m), CHECK_F32(v), CHECK_F32(g);
     int64_t n = tensor_count(w);
     CHECK(tensor_count(m) == n && tensor_count(v) == n && tensor_count(g) == n && s->t >= 1);
-    job j = {.k = cpu_of(b)->k, .out = w->data, .f = {g->data}, .rows = n, .step = s, .state = {m->data, v->data},
+    job j = {.k = cpu_of(b)->k,
+             .out = w->data,
+             .f = {g->data},
+             .rows = n,
+             .step = s,
+             .state = {m->data, v->data},
              .bias = {(float)(1.0 - power(s->beta1, s->t)), (float)(1.0 - power(s->beta2, s->t))}};
     cpu_for(cpu_of(b), spans(n), 20.0 * (double)n, adamw_span, &j);
 }
 
-typedef struct sumsq_job { const kern *k; double *out; const float *x; int64_t n; } sumsq_job;
+typedef struct sumsq_job {
+    const kern *k;
+    double *out;
+    const float *x;
+    int64_t n;
+} sumsq_job;
 
 static void sumsq_tasks(void *ctx, int begin, int end, int thread)
 {

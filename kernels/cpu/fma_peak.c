@@ -43,7 +43,11 @@ __attribute__((target("avx2,fma"), noinline)) static float loop256(int64_t n)
 }
 #endif
 
-typedef struct race { int64_t n; int lanes; volatile float sink; } race;
+typedef struct race {
+    int64_t n;
+    int lanes;
+    volatile float sink;
+} race;
 
 static void run(void *ctx, int begin, int end, int thread)
 {
@@ -51,8 +55,10 @@ static void run(void *ctx, int begin, int end, int thread)
     race *r = ctx;
     for (int i = begin; i < end; i++) {
 #if defined(__x86_64__)
-        if (r->lanes == 16 * CHAINS) r->sink = loop512(r->n);
-        else if (r->lanes == 8 * 12) r->sink = loop256(r->n);
+        if (r->lanes == 16 * CHAINS)
+            r->sink = loop512(r->n);
+        else if (r->lanes == 8 * 12)
+            r->sink = loop256(r->n);
 #endif
     }
 }
@@ -62,8 +68,10 @@ double cpu_fma_peak(backend *b)
     cpu *c = cpu_of(b);
     race r = {.n = 200000};
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) r.lanes = 16 * CHAINS;
-    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) r.lanes = 8 * 12;
+    if (__builtin_cpu_supports("avx512f"))
+        r.lanes = 16 * CHAINS;
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        r.lanes = 8 * 12;
 #endif
     if (r.lanes == 0) return 0;
     double best = 0;

@@ -36,7 +36,8 @@ static bool begin(head_job *j, const tensor *x, const tensor *w, const tensor *b
     j->vocab = rows_of(w);
     j->ban = ban ? ban->data : NULL;
     cpu *c = j->c;
-    if (!cpu_reserve(c, c->n_thread, c->n_thread, (size_t)(chunk_rows(j->vocab) * j->vocab) * sizeof(float))) return false;
+    if (!cpu_reserve(c, c->n_thread, c->n_thread, (size_t)(chunk_rows(j->vocab) * j->vocab) * sizeof(float)))
+        return false;
     j->z = cpu_scratch(c, c->n_thread);
     *panels = cpu_pack(c, w);
     return *panels != NULL;
@@ -70,8 +71,12 @@ void cpu_logprob_fwd(backend *b, tensor *logp, tensor *lse, tensor *entropy, con
     CHECK(tensor_count(logp) == rows && tensor_count(lse) == rows && inv_temp > 0);
     CHECK(!entropy || (entropy->type == DT_F32 && tensor_count(entropy) == rows));
     check_targets(target, rows, rows_of(w));
-    head_job j = {.c = cpu_of(b), .inv_temp = inv_temp, .logp = logp->data, .lse = lse->data,
-                  .entropy = entropy ? entropy->data : NULL, .target = target->data};
+    head_job j = {.c = cpu_of(b),
+                  .inv_temp = inv_temp,
+                  .logp = logp->data,
+                  .lse = lse->data,
+                  .entropy = entropy ? entropy->data : NULL,
+                  .target = target->data};
     const float *panels;
     if (!begin(&j, x, w, ban, &panels)) return;
     for (int64_t step = chunk_rows(j.vocab); j.first < rows; j.first += step) {
@@ -104,8 +109,12 @@ void cpu_logprob_bwd(backend *b, tensor *dx, tensor *dw, const tensor *x, const 
     CHECK(!dw || (dw->type == DT_F32 && tensor_count(dw) == tensor_count(w)));
     CHECK(!dent || (entropy && tensor_count(dent) == rows && tensor_count(entropy) == rows));
     check_targets(target, rows, rows_of(w));
-    head_job j = {.c = cpu_of(b), .inv_temp = inv_temp, .lse_in = lse->data, .dlogp = dlogp->data,
-                  .entropy_in = entropy ? entropy->data : NULL, .dent = dent ? dent->data : NULL,
+    head_job j = {.c = cpu_of(b),
+                  .inv_temp = inv_temp,
+                  .lse_in = lse->data,
+                  .dlogp = dlogp->data,
+                  .entropy_in = entropy ? entropy->data : NULL,
+                  .dent = dent ? dent->data : NULL,
                   .target = target->data};
     const float *panels;
     if (!begin(&j, x, w, ban, &panels)) return;
@@ -141,8 +150,8 @@ void cpu_sample(backend *b, tensor *id, tensor *logp, const tensor *x, const ten
     CHECK_I32(id), CHECK_F32(logp);
     CHECK(tensor_count(id) == rows && tensor_count(logp) == rows && inv_temp >= 0);
     CHECK(inv_temp == 0 || (key && key->type == DT_U32 && tensor_count(key) == 4 * rows));
-    head_job j = {.c = cpu_of(b), .inv_temp = inv_temp, .id = id->data, .logp = logp->data,
-                  .key = key ? key->data : NULL};
+    head_job j = {
+        .c = cpu_of(b), .inv_temp = inv_temp, .id = id->data, .logp = logp->data, .key = key ? key->data : NULL};
     const float *panels;
     if (!begin(&j, x, w, ban, &panels)) return;
     for (int64_t step = chunk_rows(j.vocab); j.first < rows; j.first += step) {

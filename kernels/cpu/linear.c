@@ -24,8 +24,8 @@ static void product_tasks(void *ctx, int begin, int end, int thread)
     }
 }
 
-/* Blocks of up to ROW_STEP x COL_STEP keep the left operand in L1 and the right one in L2; blocks of equal size, and for
- * few of them a multiple of the threads, keep everyone busy to the end. */
+/* Blocks of up to ROW_STEP x COL_STEP keep the left operand in L1 and the right one in L2; blocks of equal size, and
+ * for few of them a multiple of the threads, keep everyone busy to the end. */
 enum { ROW_STEP = 48, COL_STEP = 128, COL_MIN = 2 * LANES };
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -47,16 +47,33 @@ void cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows
                    const float *bias)
 {
     int64_t outputs = rows_of(w), inputs = cols_of(w);
-    run(c, &(gemm_args){.c = y, .c_row = y_row, .a = x, .a_row = inputs, .a_col = 1, .b = panels,
-                        .b_panel = inputs * LANES, .b_row = LANES, .bias = bias, .rows = (int)rows,
-                        .cols = (int)outputs, .depth = (int)inputs});
+    run(c, &(gemm_args){.c = y,
+                        .c_row = y_row,
+                        .a = x,
+                        .a_row = inputs,
+                        .a_col = 1,
+                        .b = panels,
+                        .b_panel = inputs * LANES,
+                        .b_row = LANES,
+                        .bias = bias,
+                        .rows = (int)rows,
+                        .cols = (int)outputs,
+                        .depth = (int)inputs});
 }
 
 void cpu_matmul_nn(cpu *c, float *dx, const float *dy, int64_t dy_row, int64_t rows, const tensor *w)
 {
     int64_t outputs = rows_of(w), inputs = cols_of(w);
-    run(c, &(gemm_args){.c = dx, .c_row = inputs, .a = dy, .a_row = dy_row, .a_col = 1, .b = w->data,
-                        .b_panel = LANES, .b_row = inputs, .rows = (int)rows, .cols = (int)inputs,
+    run(c, &(gemm_args){.c = dx,
+                        .c_row = inputs,
+                        .a = dy,
+                        .a_row = dy_row,
+                        .a_col = 1,
+                        .b = w->data,
+                        .b_panel = LANES,
+                        .b_row = inputs,
+                        .rows = (int)rows,
+                        .cols = (int)inputs,
                         .depth = (int)outputs});
 }
 
@@ -79,8 +96,18 @@ void cpu_matmul_tn(cpu *c, float *dw, float *dbias, const float *dy, int64_t dy_
                    int64_t outputs, int64_t inputs)
 {
     if (rows == 0) return;
-    run(c, &(gemm_args){.c = dw, .c_row = inputs, .a = dy, .a_row = 1, .a_col = dy_row, .b = x, .b_panel = LANES,
-                        .b_row = inputs, .rows = (int)outputs, .cols = (int)inputs, .depth = (int)rows, .chain = true});
+    run(c, &(gemm_args){.c = dw,
+                        .c_row = inputs,
+                        .a = dy,
+                        .a_row = 1,
+                        .a_col = dy_row,
+                        .b = x,
+                        .b_panel = LANES,
+                        .b_row = inputs,
+                        .rows = (int)outputs,
+                        .cols = (int)inputs,
+                        .depth = (int)rows,
+                        .chain = true});
     if (dbias) {
         column_sums s = {dbias, dy, rows, dy_row, outputs};
         cpu_for(c, (outputs + LANES - 1) / LANES, (double)rows * (double)outputs, column_sum_tasks, &s);

@@ -17,8 +17,10 @@ static void take_rows(void *ctx, int begin, int end, int thread)
     const moves *m = ctx;
     size_t bytes = (size_t)m->cols * sizeof(float);
     for (int i = begin; i < end; i++) {
-        if (m->idx[i] < 0) memset(m->y + i * m->cols, 0, bytes);
-        else memcpy(m->y + i * m->cols, m->x + m->idx[i] * m->cols, bytes);
+        if (m->idx[i] < 0)
+            memset(m->y + i * m->cols, 0, bytes);
+        else
+            memcpy(m->y + i * m->cols, m->x + m->idx[i] * m->cols, bytes);
     }
 }
 

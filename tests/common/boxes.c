@@ -7,7 +7,12 @@
 box_opts test_box_opts(void)
 {
     static const char *const imports[] = {"numpy", "PIL.Image", NULL};
-    box_opts o = {.imports = imports, .preset = "import numpy as np\nW, H = 224, 116\n", .min_tier = BOX_T1, .spares = 4, .max_live = 256, .max_starting = 4};
+    box_opts o = {.imports = imports,
+                  .preset = "import numpy as np\nW, H = 224, 116\n",
+                  .min_tier = BOX_T1,
+                  .spares = 4,
+                  .max_live = 256,
+                  .max_starting = 4};
     box_limits_default(&o.limits);
     o.limits.wall_s = 1;
     o.limits.wall_grace_s = 0.5;
@@ -38,8 +43,9 @@ char *test_expect(box_pool *p, box *b, const char *code, box_verdict v)
 {
     box_result r = test_turn(p, b, code);
     if (r.verdict != v) {
-        fprintf(stderr, "expected %s, got %s (code %d, %s: %s)\nstdout: %.500s\n---\n%s\n", box_verdict_name(v), box_verdict_name(r.verdict),
-                r.code, r.error_type, r.error_message ? r.error_message : "", r.text, code);
+        fprintf(stderr, "expected %s, got %s (code %d, %s: %s)\nstdout: %.500s\n---\n%s\n", box_verdict_name(v),
+                box_verdict_name(r.verdict), r.code, r.error_type, r.error_message ? r.error_message : "", r.text,
+                code);
         abort();
     }
     char *text = r.text;

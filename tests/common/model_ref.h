@@ -1,6 +1,6 @@
-/* Qwen2.5-VL again, in double, from the definitions: dense masks instead of segments, no permutation, one row at a time,
- * every weight by its published name. Slow and independent of core/block.c, core/tower.c and core/vision.c: what the
- * model is compared with. */
+/* Qwen2.5-VL again, in double, from the definitions: dense masks instead of segments, no permutation, one row at a
+ * time, every weight by its published name. Slow and independent of core/block.c, core/tower.c and core/vision.c: what
+ * the model is compared with. */
 #ifndef TESTS_COMMON_MODEL_REF_H
 #define TESTS_COMMON_MODEL_REF_H
 

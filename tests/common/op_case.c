@@ -100,7 +100,8 @@ const char *case_run(backend *b, const op_case *c, void *out[CASE_ARGS])
         tensor whole = tensor_1d(mem[i], a->type, a->count + 2 * CASE_GUARD);
         b->download(b, image, &whole);
         for (size_t k = 0; k < pad; k++)
-            if ((unsigned char)image[k] != GUARD_BYTE || (unsigned char)image[pad + bytes + k] != GUARD_BYTE) bad = guard;
+            if ((unsigned char)image[k] != GUARD_BYTE || (unsigned char)image[pad + bytes + k] != GUARD_BYTE)
+                bad = guard;
         if (a->role == ARG_IN && memcmp(image + pad, a->host, bytes) != 0) bad = input;
         if (a->role != ARG_IN) {
             memmove(image, image + pad, bytes);

@@ -6,21 +6,31 @@
 
 #define A(i) (c->arg[i].d)
 #define E(i) (c->arg[i].e)
-#define SIZES(name, ...)                                                                                               \
-    static const int size_##name[][CASE_SIZES] = {__VA_ARGS__};                                                        \
+#define SIZES(name, ...)                                        \
+    static const int size_##name[][CASE_SIZES] = {__VA_ARGS__}; \
     enum { n_size_##name = sizeof size_##name / sizeof *size_##name }
-#define OP_CALL(op, ...)                                                                                               \
-    static void op##_call(backend *b, const op_case *c, tensor **t)                                                    \
-    {                                                                                                                  \
-        (void)c;                                                                                                       \
-        b->op(b, __VA_ARGS__);                                                                                         \
+#define OP_CALL(op, ...)                                            \
+    static void op##_call(backend *b, const op_case *c, tensor **t) \
+    {                                                               \
+        (void)c;                                                    \
+        b->op(b, __VA_ARGS__);                                      \
     }
 /* A row whose outputs have an fp64 formula, and one whose outputs are gradients of a loss. */
-#define VALUE_ROW(op, sizes)                                                                                           \
-    const op_row row_##op = {.name = #op, .n_size = n_size_##sizes, .size = size_##sizes, .make = op##_make,           \
-                             .call = op##_call, .want = op##_want}
-#define GRAD_ROW(op, sizes, eps, ...)                                                                                  \
-    const op_row row_##op = {.name = #op, .n_size = n_size_##sizes, .size = size_##sizes, .make = op##_make,           \
-                             .call = op##_call, .loss = op##_loss, .grad_eps = eps, .grad = {__VA_ARGS__}}
+#define VALUE_ROW(op, sizes)                           \
+    const op_row row_##op = {.name = #op,              \
+                             .n_size = n_size_##sizes, \
+                             .size = size_##sizes,     \
+                             .make = op##_make,        \
+                             .call = op##_call,        \
+                             .want = op##_want}
+#define GRAD_ROW(op, sizes, eps, ...)                  \
+    const op_row row_##op = {.name = #op,              \
+                             .n_size = n_size_##sizes, \
+                             .size = size_##sizes,     \
+                             .make = op##_make,        \
+                             .call = op##_call,        \
+                             .loss = op##_loss,        \
+                             .grad_eps = eps,          \
+                             .grad = {__VA_ARGS__}}
 
 #endif

@@ -28,7 +28,8 @@ static int32_t *arg_cu(op_case *c)
 static int qkv_cols(const op_case *c) { return (c->size[0] + 2 * c->size[1]) * c->size[2]; }
 
 /* Forward in fp64. o, lse may be NULL; spread (may be NULL): sum of p |v|, for bounds. */
-static void attend(const op_case *c, const double *qkv, const int32_t *cu, int n_seg, double *o, double *lse, double *spread)
+static void attend(const op_case *c, const double *qkv, const int32_t *cu, int n_seg, double *o, double *lse,
+                   double *spread)
 {
     const int nh = c->size[0], nkv = c->size[1], dim = c->size[2], width = qkv_cols(c);
     double *p = malloc(1000 * sizeof *p);
@@ -165,11 +166,13 @@ static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
     op_arg *q = arg_f32(c, ARG_IN, n, width), *kv = arg_f32(c, ARG_IN, N_BLOCK, kv_block_floats(&c->attn));
     int32_t *table = arg_i32(c, len[0], TABLE_COLS)->host, *cu = arg_i32(c, len[0] + 1, -1)->host;
     int32_t *ctx = arg_i32(c, len[0], -1)->host;
-    double *all = calloc((size_t)(total * width + 1), sizeof *all), *o = calloc((size_t)(total * nh * dim + 1), sizeof *o);
+    double *all = calloc((size_t)(total * width + 1), sizeof *all),
+           *o = calloc((size_t)(total * nh * dim + 1), sizeof *o);
     double *spread = calloc((size_t)(total * nh * dim + 1), sizeof *o);
     int32_t first[8] = {0};
     int row = 0, at = 0;
-    for (int i = 0; i < N_BLOCK * (int)kv_block_floats(&c->attn); i++) ((float *)kv->host)[i] = NAN; /* never to be read */
+    for (int i = 0; i < N_BLOCK * (int)kv_block_floats(&c->attn); i++)
+        ((float *)kv->host)[i] = NAN; /* never to be read */
     for (int s = 0; s < len[0]; s++) {
         int new_rows = len[s + 1] < 5 ? len[s + 1] : 5;
         first[s + 1] = first[s] + len[s + 1];
@@ -177,14 +180,18 @@ static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
         cu[s + 1] = cu[s] + new_rows;
         for (int b = 0; b < TABLE_COLS; b++) table[s * TABLE_COLS + b] = block_of(s, b);
         for (int i = 0; i < len[s + 1]; i++, row++) {
-            float *k = (float *)kv->host + block_of(s, i / ATTN_BLOCK) * kv_block_floats(&c->attn), *v = k + nkv * dim * ATTN_BLOCK;
+            float *k = (float *)kv->host + block_of(s, i / ATTN_BLOCK) * kv_block_floats(&c->attn),
+                  *v = k + nkv * dim * ATTN_BLOCK;
             bool fresh = i >= len[s + 1] - new_rows;
             for (int e = 0; e < width; e++) {
-                float x = fresh ? ((float *)q->host)[at * width + e] : (float)case_below(c, (uint64_t)(row * width + e), 4096) / 1024 - 2;
+                float x = fresh ? ((float *)q->host)[at * width + e]
+                                : (float)case_below(c, (uint64_t)(row * width + e), 4096) / 1024 - 2;
                 int from = e - nh * dim, j = i % ATTN_BLOCK;
                 all[row * width + e] = x;
-                if (from >= nkv * dim) v[((from - nkv * dim) / dim * ATTN_BLOCK + j) * dim + from % dim] = x;
-                else if (from >= 0) k[from * ATTN_BLOCK + j] = x;
+                if (from >= nkv * dim)
+                    v[((from - nkv * dim) / dim * ATTN_BLOCK + j) * dim + from % dim] = x;
+                else if (from >= 0)
+                    k[from * ATTN_BLOCK + j] = x;
             }
             at += fresh;
         }

@@ -29,8 +29,8 @@ static void arg_target(op_case *c)
 }
 
 /* One row in fp64; z has V places. */
-static void row_stats(const op_case *c, const double *x, const double *w, bool ban, double *z, double *lse, double *entropy,
-                      double *largest)
+static void row_stats(const op_case *c, const double *x, const double *w, bool ban, double *z, double *lse,
+                      double *entropy, double *largest)
 {
     const int cols = c->size[1], vocab = c->size[2];
     double top = -INFINITY, sum = 0;
@@ -114,7 +114,8 @@ static double logprob_bwd_loss(const op_case *c)
 GRAD_ROW(logprob_bwd, head, 300, {0, 2}, {1, 3});
 
 /* R, C, V, bans, inverse temperature in tenths */
-SIZES(sample, {1, 1, 1, 0, 10}, {0, 4, 7, 0, 10}, {40, 8, 33, 1, 10}, {17, 32, 341, 1, 0}, {64, 16, 341, 1, 13}, {3, 8, 1003, 0, 5});
+SIZES(sample, {1, 1, 1, 0, 10}, {0, 4, 7, 0, 10}, {40, 8, 33, 1, 10}, {17, 32, 341, 1, 0}, {64, 16, 341, 1, 13},
+      {3, 8, 1003, 0, 5});
 static void sample_make(op_case *c) /* id logp | x w ban key */
 {
     arg_any(c, ARG_OUT, DT_I32, c->size[0], -1);

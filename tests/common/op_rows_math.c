@@ -263,8 +263,8 @@ static void adamw_make(op_case *c) /* w m v | g */
     arg_f32(c, ARG_ACC, c->size[0], -1);
     arg_positive(c, arg_f32(c, ARG_ACC, c->size[0], -1));
     arg_f32(c, ARG_IN, c->size[0], -1);
-    c->step = (adamw_step){.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f,
-                           .grad_scale = 0.7f, .t = 7};
+    c->step = (adamw_step){
+        .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .grad_scale = 0.7f, .t = 7};
 }
 OP_CALL(adamw, t[0], t[1], t[2], t[3], &c->step)
 static void adamw_want(op_case *c)
@@ -280,8 +280,9 @@ static void adamw_want(op_case *c)
         double mh = A(1)[i] / (1 - pow(b1, 7)), vh = A(2)[i] / (1 - pow(b2, 7)), w = A(0)[i];
         double step = mh / (sqrt(vh) + s->eps) + s->weight_decay * w;
         A(0)[i] = w - s->lr * step;
-        E(0)[i] = EPS32 * fabs(A(0)[i]) +
-                  s->lr * (16 * EPS32 * (fabs(mh) / sqrt(vh) + fabs(w)) + E(1)[i] / (1 - pow(b1, 7)) / sqrt(vh));
+        E(0)
+        [i] = EPS32 * fabs(A(0)[i]) +
+              s->lr * (16 * EPS32 * (fabs(mh) / sqrt(vh) + fabs(w)) + E(1)[i] / (1 - pow(b1, 7)) / sqrt(vh));
     }
 }
 VALUE_ROW(adamw, count);

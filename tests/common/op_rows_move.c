@@ -158,7 +158,8 @@ static void rope_table_want(op_case *c)
 VALUE_ROW(rope_table, rope);
 
 /* N, heads, head_dim, columns behind the heads, inverse */
-SIZES(turn, {1, 1, 2, 0, 0}, {0, 2, 8, 0, 0}, {5, 6, 32, 64, 0}, {5, 6, 32, 64, 1}, {7, 8, 24, 3, 0}, {33, 3, 128, 1, 1});
+SIZES(turn, {1, 1, 2, 0, 0}, {0, 2, 8, 0, 0}, {5, 6, 32, 64, 0}, {5, 6, 32, 64, 1}, {7, 8, 24, 3, 0},
+      {33, 3, 128, 1, 1});
 static void rope_apply_make(op_case *c)
 {
     const int n = c->size[0], half = c->size[2] / 2;

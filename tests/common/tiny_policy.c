@@ -19,14 +19,15 @@ static void must(status st)
 static void make_tokenizer(tiny_policy *t)
 {
     static const added_token added[] = {
-        {"<|endoftext|>", true},    {"<|im_start|>", true},   {"<|im_end|>", true},       {"<|vision_start|>", true},
-        {"<|vision_end|>", true},   {"<|image_pad|>", true},  {"<|video_pad|>", true},    {"<think>", false},
-        {"</think>", false},        {"<code>", false},        {"</code>", false},         {"<answer>", false},
-        {"</answer>", false},       {"<tool_response>", false}, {"</tool_response>", false}, {TINY_ZOOM, false},
-        {TINY_PRINT, false},        {TINY_FAIL, false},       {TINY_QUIET, false},        {TINY_ANSWER, false},
+        {"<|endoftext|>", true},  {"<|im_start|>", true},     {"<|im_end|>", true},        {"<|vision_start|>", true},
+        {"<|vision_end|>", true}, {"<|image_pad|>", true},    {"<|video_pad|>", true},     {"<think>", false},
+        {"</think>", false},      {"<code>", false},          {"</code>", false},          {"<answer>", false},
+        {"</answer>", false},     {"<tool_response>", false}, {"</tool_response>", false}, {TINY_ZOOM, false},
+        {TINY_PRINT, false},      {TINY_FAIL, false},         {TINY_QUIET, false},         {TINY_ANSWER, false},
         {TINY_BABBLE, false},
     };
-    static const char *const texts[] = {"What digit is on the card?", "user\nassistant\nsystem\n", "Error: NameError No output. 42"};
+    static const char *const texts[] = {"What digit is on the card?", "user\nassistant\nsystem\n",
+                                        "Error: NameError No output. 42"};
     char path[96];
     snprintf(path, sizeof path, "%s/tokenizer.json", t->dir);
     must(tokenizer_train(texts, 3, added, sizeof added / sizeof *added, 24, path));
@@ -36,7 +37,10 @@ static void make_tokenizer(tiny_policy *t)
     must(chat_init(&t->chat, t->tok, 2, NULL));
 }
 
-typedef struct wanted { const char *name; tensor w; } wanted;
+typedef struct wanted {
+    const char *name;
+    tensor w;
+} wanted;
 static status look(void *ctx, const model_tensor *t)
 {
     wanted *w = ctx;
@@ -111,14 +115,39 @@ void tiny_policy_open(tiny_policy *t, int threads, uint64_t seed)
     t->ip.filter = RESAMPLE_BOX;
     must(backend_open_cpu(&t->b, threads, "auto"));
     model_config c = {
-        .hidden = 64, .n_layer = 2, .n_head = 4, .n_kv = 2, .head_dim = 16, .intermediate = 96,
-        .vocab = tokenizer_vocab(t->tok) + 3, .max_position = 4096, .tied = false, .qkv_bias = true, .rms_eps = 1e-6f,
-        .rope_theta = 1e4, .mrope_section = {2, 3, 3}, .has_vision = true,
-        .vision = {.depth = 2, .hidden = 32, .intermediate = 48, .n_head = 2, .patch = 14, .temporal_patch = 2, .merge = 2,
-                   .in_channels = 3, .window = 112, .out_hidden = 64, .tokens_per_second = 2, .n_full = 1, .full_blocks = {1}},
-        .image_token = t->chat.image_pad, .video_token = token(t, "<|video_pad|>"),
-        .vision_start_token = t->chat.vision_start, .vision_end_token = t->chat.vision_end,
-        .bos_token = t->chat.endoftext, .eos_token = t->chat.im_end,
+        .hidden = 64,
+        .n_layer = 2,
+        .n_head = 4,
+        .n_kv = 2,
+        .head_dim = 16,
+        .intermediate = 96,
+        .vocab = tokenizer_vocab(t->tok) + 3,
+        .max_position = 4096,
+        .tied = false,
+        .qkv_bias = true,
+        .rms_eps = 1e-6f,
+        .rope_theta = 1e4,
+        .mrope_section = {2, 3, 3},
+        .has_vision = true,
+        .vision = {.depth = 2,
+                   .hidden = 32,
+                   .intermediate = 48,
+                   .n_head = 2,
+                   .patch = 14,
+                   .temporal_patch = 2,
+                   .merge = 2,
+                   .in_channels = 3,
+                   .window = 112,
+                   .out_hidden = 64,
+                   .tokens_per_second = 2,
+                   .n_full = 1,
+                   .full_blocks = {1}},
+        .image_token = t->chat.image_pad,
+        .video_token = token(t, "<|video_pad|>"),
+        .vision_start_token = t->chat.vision_start,
+        .vision_end_token = t->chat.vision_end,
+        .bos_token = t->chat.endoftext,
+        .eos_token = t->chat.im_end,
     };
     must(model_create(&t->m, t->b, &c, true));
     model_init(t->m, seed);

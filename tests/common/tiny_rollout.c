@@ -22,7 +22,8 @@ void tiny_prompts_open(tiny_prompts *a, const tiny_policy *t, int n)
     for (int i = 0; i < n; i++) {
         char line[512];
         int len = snprintf(line, sizeof line, /* questions of different lengths */
-                           "{\"id\": \"q%d\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", \"path\": \"x.png\"}, "
+                           "{\"id\": \"q%d\", \"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image\", "
+                           "\"path\": \"x.png\"}, "
                            "{\"type\": \"text\", \"text\": \"%.*sWhat digit is on the card?\"}]}], \"answer\": \"7\"}",
                            i, 3 * i, "la la la la la la la la la la");
         must(sample_parse(&a->row[i], line, (size_t)len, "tiny"));
@@ -30,8 +31,14 @@ void tiny_prompts_open(tiny_prompts *a, const tiny_policy *t, int n)
         rng_key k = rng_make_key(5, RNG_TEST, (uint64_t)i, 0, 0, 0);
         for (int j = 0; j < 60 * 60 * 3; j++) a->picture[i].rgb[j] = (uint8_t)rng_u32(k, (uint64_t)j);
         must(image_view(&a->view[i], &a->picture[i], &t->ip));
-        a->p[i] = (rollout_prompt){.sample = &a->row[i], .prompt = i, .seed = 11, .step = 2, .prompt_id = 100 + (uint64_t)i, .n_image = 1,
-                                   .picture = &a->picture[i], .view = &a->view[i]};
+        a->p[i] = (rollout_prompt){.sample = &a->row[i],
+                                   .prompt = i,
+                                   .seed = 11,
+                                   .step = 2,
+                                   .prompt_id = 100 + (uint64_t)i,
+                                   .n_image = 1,
+                                   .picture = &a->picture[i],
+                                   .view = &a->view[i]};
     }
 }
 
@@ -56,15 +63,18 @@ static bool same_image(const traj_image *a, const traj_image *b)
 bool traj_same(const traj *a, const traj *b)
 {
     size_t n = (size_t)a->n_tok;
-    if (a->n_tok != b->n_tok || a->n_turn != b->n_turn || a->n_image != b->n_image || a->outcome != b->outcome) return false;
+    if (a->n_tok != b->n_tok || a->n_turn != b->n_turn || a->n_image != b->n_image || a->outcome != b->outcome)
+        return false;
     if (memcmp(a->id, b->id, 4 * n) || memcmp(a->mask, b->mask, n) || memcmp(a->logp, b->logp, 4 * n)) return false;
     if (memcmp(a->turn_of, b->turn_of, 2 * n) || !same_text(a->answer, b->answer)) return false;
     for (int i = 0; i < a->n_image; i++)
         if (!same_image(&a->images[i], &b->images[i]) || memcmp(&a->run[i], &b->run[i], sizeof a->run[i])) return false;
     for (int i = 0; i < a->n_turn; i++) {
         const traj_turn *x = &a->turns[i], *y = &b->turns[i];
-        if (!same_text(x->text, y->text) || !same_text(x->code, y->code) || !same_text(x->tool_text, y->tool_text)) return false;
-        if (x->tool.ok != y->tool.ok || strcmp(x->tool.verdict, y->tool.verdict) || x->n_image != y->n_image) return false;
+        if (!same_text(x->text, y->text) || !same_text(x->code, y->code) || !same_text(x->tool_text, y->tool_text))
+            return false;
+        if (x->tool.ok != y->tool.ok || strcmp(x->tool.verdict, y->tool.verdict) || x->n_image != y->n_image)
+            return false;
     }
     return true;
 }
@@ -84,8 +94,13 @@ int trainer_logps_differ(tiny_policy *w, const traj *t, int n, int max_tok, floa
     for (int i = 0; i < n; i++) {
         CHECK(t[i].n_image <= VIEWS);
         for (int k = 0; k < t[i].n_image; k++) view[i * VIEWS + k] = &t[i].images[k].view;
-        seq[i] = (batch_seq){.n_tok = t[i].n_tok, .id = t[i].id, .mask = t[i].mask, .old_logp = t[i].logp, .n_image = t[i].n_image,
-                             .run = t[i].run, .view = &view[i * VIEWS]};
+        seq[i] = (batch_seq){.n_tok = t[i].n_tok,
+                             .id = t[i].id,
+                             .mask = t[i].mask,
+                             .old_logp = t[i].logp,
+                             .n_image = t[i].n_image,
+                             .run = t[i].run,
+                             .view = &view[i * VIEWS]};
     }
     int vocab = model_cfg(m)->vocab, differ = 0;
     uint8_t *banned = calloc((size_t)vocab, 1);

@@ -13,17 +13,17 @@ INLINE float row_dot(const float *a, const float *b, int64_t n)
 }
 
 /* Runs BODY for i = begin, begin+16, ... with n = lanes in use, specialised for full vectors. */
-#define EACH_VECTOR(begin, end, BODY)                                                                                  \
-    do {                                                                                                               \
-        int64_t i = (begin);                                                                                           \
-        for (; i + LANES <= (end); i += LANES) {                                                                       \
-            const int n = LANES;                                                                                       \
-            BODY                                                                                                       \
-        }                                                                                                              \
-        if (i < (end)) {                                                                                               \
-            const int n = (int)((end) - i);                                                                            \
-            BODY                                                                                                       \
-        }                                                                                                              \
+#define EACH_VECTOR(begin, end, BODY)            \
+    do {                                         \
+        int64_t i = (begin);                     \
+        for (; i + LANES <= (end); i += LANES) { \
+            const int n = LANES;                 \
+            BODY                                 \
+        }                                        \
+        if (i < (end)) {                         \
+            const int n = (int)((end)-i);        \
+            BODY                                 \
+        }                                        \
     } while (0)
 #define LOAD(p) (n == LANES ? v_load((p) + i) : v_load_n((p) + i, n))
 #define STORE(p, v) (n == LANES ? v_store((p) + i, v) : v_store_n((p) + i, v, n))

@@ -14,7 +14,8 @@ enum { LANES = 16 };
 #endif
 
 /* c[i, j] = (chain ? c[i, j] : 0) then fma(a[i, k], b[k, j], .) for k ascending, then + bias[j].
- * a[i, k] at a + i*a_row + k*a_col; outputs come in panels of 16: b[k, 16*p + lane] at b + p*b_panel + k*b_row + lane. */
+ * a[i, k] at a + i*a_row + k*a_col; outputs come in panels of 16: b[k, 16*p + lane] at b + p*b_panel + k*b_row + lane.
+ */
 typedef struct gemm_args {
     float *c;
     int64_t c_row;

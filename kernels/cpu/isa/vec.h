@@ -31,7 +31,7 @@ enum { LANES = 16 };
 
 INLINE v16 v_neg(v16 a) { return v_from_bits(i_xor(v_bits(a), i_set1(INT32_MIN))); }
 INLINE v16 v_fnma(v16 a, v16 b, v16 c) { return v_fma(v_neg(a), b, c); } /* c - a*b */
-INLINE i16 i_iota(void) /* 0, 1, ... 15 */
+INLINE i16 i_iota(void)                                                  /* 0, 1, ... 15 */
 {
     int32_t at[LANES];
     for (int i = 0; i < LANES; i++) at[i] = i;

@@ -1,5 +1,6 @@
 /* exp, log and the normal distribution, ours because libm differs between systems and instruction sets. Coefficients
- * are our own Chebyshev fits (weighted least squares, then rounded to fp32); tests/test_vmath.c holds the error bounds. */
+ * are our own Chebyshev fits (weighted least squares, then rounded to fp32); tests/test_vmath.c holds the error bounds.
+ */
 #ifndef KERNELS_CPU_ISA_VMATH_H
 #define KERNELS_CPU_ISA_VMATH_H
 
@@ -95,9 +96,9 @@ INLINE double exp_neg(double y)
 INLINE void normal_both(double x, double *density, double *below)
 {
     static const double c[13] = {
-        0.48605579366062224,    -0.09652674888701787,   -0.01643220410028124,   0.04516362667032617,
-        -0.022729209803112674,  0.0011630249412527827,  0.0030070000468796487,  -0.0003630406448004593,
-        -0.0005131620464982457, 3.342356675972449e-05,  9.452379238211677e-05,  8.551047868387284e-07,
+        0.48605579366062224,     -0.09652674888701787,  -0.01643220410028124,  0.04516362667032617,
+        -0.022729209803112674,   0.0011630249412527827, 0.0030070000468796487, -0.0003630406448004593,
+        -0.0005131620464982457,  3.342356675972449e-05, 9.452379238211677e-05, 8.551047868387284e-07,
         -1.1601579409057765e-05,
     };
     double a = x < 0 ? -x : x;
