@@ -4,7 +4,8 @@
 typedef struct product {
     const kern *k;
     gemm_args whole;
-    int row_step, col_step, col_tasks;
+    int row_step, col_step, row_tasks, col_tasks;
+    bool rows_first; /* walk down the rows before the next columns: the larger operand is read from memory once */
 } product;
 
 static void product_tasks(void *ctx, int begin, int end, int thread)
@@ -12,7 +13,8 @@ static void product_tasks(void *ctx, int begin, int end, int thread)
     (void)thread;
     const product *p = ctx;
     for (int t = begin; t < end; t++) {
-        int row = t / p->col_tasks * p->row_step, col = t % p->col_tasks * p->col_step;
+        int row = (p->rows_first ? t % p->row_tasks : t / p->col_tasks) * p->row_step;
+        int col = (p->rows_first ? t / p->row_tasks : t % p->col_tasks) * p->col_step;
         gemm_args g = p->whole;
         g.c += row * g.c_row + col;
         g.a += row * g.a_row;
@@ -36,11 +38,12 @@ static void run(cpu *c, const gemm_args *g)
     int row_tasks = ceil_div(g->rows, ROW_STEP), col_tasks = ceil_div(g->cols, COL_STEP);
     if (row_tasks < 4 * c->n_thread && row_tasks % c->n_thread)
         col_tasks = ceil_div(col_tasks, c->n_thread) * c->n_thread;
-    product p = {.k = c->k, .whole = *g, .row_step = ceil_div(g->rows, row_tasks)};
+    product p = {.k = c->k, .whole = *g, .row_step = ceil_div(g->rows, row_tasks), .rows_first = g->cols > g->rows};
     p.col_step = ceil_div(ceil_div(g->cols, col_tasks), COL_MIN) * COL_MIN;
     p.col_tasks = ceil_div(g->cols, p.col_step);
+    p.row_tasks = ceil_div(g->rows, p.row_step);
     double work = 2.0 * g->rows * g->cols * g->depth;
-    cpu_for(c, (int64_t)ceil_div(g->rows, p.row_step) * p.col_tasks, work, product_tasks, &p);
+    cpu_for(c, (int64_t)p.row_tasks * p.col_tasks, work, product_tasks, &p);
 }
 
 void cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *panels,
