@@ -105,15 +105,20 @@ static void read_pixels(png_structp png, png_infop info, image *im, uint8_t **ra
         for (int p = 0; p < passes; p++)
             for (int y = 0; y < im->h; y++) png_read_row(png, im->rgb + (size_t)y * (size_t)im->w * 3, NULL);
     } else {
-        /* Interlaced rows come in several passes, so they need the whole picture; others one row. */
-        *raw = calloc(passes > 1 ? (size_t)im->h : 1, stride);
+        /* Interlaced rows come in several passes, so they need the whole picture; others one row and the one above. */
+        *raw = calloc(passes > 1 ? (size_t)im->h : 2, stride);
         if (!*raw) png_error(png, "out of memory");
+        const size_t pitch = (size_t)im->w * 3;
         for (int p = 0; p < passes; p++)
             for (int y = 0; y < im->h; y++) {
-                uint8_t *row = passes > 1 ? *raw + (size_t)y * stride : *raw;
+                int at = passes > 1 ? y : y & 1, above = passes > 1 ? y - 1 : !at;
+                uint8_t *row = *raw + (size_t)at * stride, *rgb = im->rgb + (size_t)y * pitch;
                 png_read_row(png, row, NULL);
-                if (p == passes - 1)
-                    expand_row(im->rgb + (size_t)y * (size_t)im->w * 3, row, im->w, type, depth, lut[0]);
+                if (p < passes - 1) continue;
+                if (y && memcmp(row, *raw + (size_t)above * stride, stride) == 0)
+                    memcpy(rgb, rgb - pitch, pitch);
+                else
+                    expand_row(rgb, row, im->w, type, depth, lut[0]);
             }
     }
     png_read_end(png, NULL);
@@ -167,114 +172,159 @@ static void writer_write(png_structp png, png_bytep from, size_t n)
 
 static void writer_flush(png_structp png) { (void)png; }
 
-/* Palette in order of first appearance; returns the number of colours, or -1 above 256. index: one byte a pixel. */
-static int find_palette(const image *im, uint8_t *index, png_color pal[256])
+/* A picture to write. Rows equal to the one above are looked at once: drawn pictures consist of them. */
+typedef struct picture {
+    const image *im;
+    uint8_t *index; /* one byte a pixel; of rows equal to the one above nothing is written */
+    bool *same;     /* per row: equal to the one above */
+    png_color pal[256];
+    int n_pal, depth; /* colours, -1 above 256; bits per pixel */
+} picture;
+
+/* Palette in order of first appearance. */
+static void find_palette(picture *pic)
 {
     enum { SLOTS = 1024 };
     uint32_t key[SLOTS];
     uint8_t at[SLOTS];
     bool used[SLOTS] = {false};
-    int n = 0;
     uint32_t last = UINT32_MAX;
     uint8_t last_index = 0;
-    size_t count = (size_t)im->w * (size_t)im->h;
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *p = im->rgb + 3 * i;
-        uint32_t c = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
-        if (c != last) {
-            uint32_t s = (c * 2654435761u) >> 22;
-            while (used[s] && key[s] != c) s = (s + 1) % SLOTS;
-            if (!used[s]) {
-                if (n == 256) return -1;
-                used[s] = true;
-                key[s] = c;
-                at[s] = (uint8_t)n;
-                pal[n++] = (png_color){p[0], p[1], p[2]};
+    const size_t w = (size_t)pic->im->w, pitch = 3 * w;
+    pic->n_pal = 0;
+    for (int y = 0; y < pic->im->h; y++) {
+        const uint8_t *p = pic->im->rgb + (size_t)y * pitch;
+        pic->same[y] = y && memcmp(p, p - pitch, pitch) == 0;
+        if (pic->same[y]) continue;
+        for (uint8_t *to = pic->index + (size_t)y * w, *end = to + w; to < end; p += 3) {
+            uint32_t c = (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+            if (c != last) {
+                uint32_t s = (c * 2654435761u) >> 22;
+                while (used[s] && key[s] != c) s = (s + 1) % SLOTS;
+                if (!used[s]) {
+                    if (pic->n_pal == 256) {
+                        pic->n_pal = -1;
+                        return;
+                    }
+                    used[s] = true;
+                    key[s] = c;
+                    at[s] = (uint8_t)pic->n_pal;
+                    pic->pal[pic->n_pal++] = (png_color){p[0], p[1], p[2]};
+                }
+                last = c;
+                last_index = at[s];
             }
-            last = c;
-            last_index = at[s];
+            *to++ = last_index;
         }
-        index[i] = last_index;
     }
-    return n;
 }
 
 static void pack_row(uint8_t *to, const uint8_t *index, int w, int depth)
 {
-    if (depth == 4) {
-        for (int x = 0; x + 1 < w; x += 2) *to++ = (uint8_t)(index[x] << 4 | index[x + 1]);
-        if (w & 1) *to = (uint8_t)(index[w - 1] << 4);
+    if (depth == 8) {
+        memcpy(to, index, (size_t)w);
         return;
     }
-    memset(to, 0, ((size_t)w * (size_t)depth + 7) / 8);
-    for (int x = 0; x < w; x++) {
-        int bit = x * depth;
-        to[bit >> 3] |= (uint8_t)(index[x] << (8 - depth - (bit & 7)));
+    for (int x = 0, per = 8 / depth; x < w; x += per) {
+        int v = 0;
+        for (int k = 0; k < per; k++) v = v << depth | (x + k < w ? index[x + k] : 0);
+        *to++ = (uint8_t)v;
     }
 }
 
-static void write_pixels(png_structp png, png_infop info, const image *im, const uint8_t *index, uint8_t *row,
-                         const png_color *pal, int n_pal, int fast)
+/* The picture's rows, each after its filter byte 0, as a zlib stream. */
+static status deflate_picture(image_deflate *d, const picture *pic, uint8_t *row, const uint8_t **packed, size_t *n)
 {
-    int depth = n_pal < 0 ? 8 : n_pal <= 2 ? 1 : n_pal <= 4 ? 2 : n_pal <= 16 ? 4 : 8;
-    png_set_IHDR(png, info, (png_uint_32)im->w, (png_uint_32)im->h, depth,
-                 n_pal < 0 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_BASE,
-                 PNG_FILTER_TYPE_BASE);
-    if (n_pal > 0) png_set_PLTE(png, info, pal, n_pal);
-    if (fast) {
-        png_set_compression_level(png, 1);
-        png_set_filter(png, PNG_FILTER_TYPE_BASE, PNG_FILTER_UP);
-    } else {
-        png_set_compression_level(png, 6);
-        png_set_filter(png, PNG_FILTER_TYPE_BASE, n_pal < 0 ? PNG_ALL_FILTERS : PNG_FILTER_NONE);
+    row[0] = PNG_FILTER_VALUE_NONE;
+    for (int y = 0, times; y < pic->im->h; y += times) {
+        for (times = 1; y + times < pic->im->h && pic->same[y + times];) times++;
+        pack_row(row + 1, pic->index + (size_t)y * (size_t)pic->im->w, pic->im->w, pic->depth);
+        TRY(image_deflate_rows(d, row, times));
     }
+    return image_deflate_end(d, packed, n);
+}
+
+static void write_header(png_structp png, png_infop info, const picture *pic)
+{
+    png_set_IHDR(png, info, (png_uint_32)pic->im->w, (png_uint_32)pic->im->h, pic->depth,
+                 pic->n_pal < 0 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_BASE, PNG_FILTER_TYPE_BASE);
+    if (pic->n_pal > 0) png_set_PLTE(png, info, pic->pal, pic->n_pal);
+}
+
+static void write_pixels(png_structp png, png_infop info, const picture *pic, uint8_t *row, int fast)
+{
+    png_set_compression_level(png, fast ? 1 : 6);
+    png_set_filter(png, PNG_FILTER_TYPE_BASE,
+                   pic->n_pal >= 0 ? PNG_FILTER_NONE
+                   : fast          ? PNG_FILTER_UP
+                                   : PNG_ALL_FILTERS);
     png_write_info(png, info);
-    for (int y = 0; y < im->h; y++) {
-        size_t at = (size_t)y * (size_t)im->w;
-        if (n_pal < 0) {
-            png_write_row(png, im->rgb + 3 * at);
-        } else if (depth == 8) {
-            png_write_row(png, index + at);
+    for (int y = 0; y < pic->im->h; y++) {
+        size_t at = (size_t)y * (size_t)pic->im->w;
+        if (pic->n_pal < 0) {
+            png_write_row(png, pic->im->rgb + 3 * at);
         } else {
-            pack_row(row, index + at, im->w, depth);
+            if (!pic->same[y]) pack_row(row, pic->index + at, pic->im->w, pic->depth);
             png_write_row(png, row);
         }
     }
     png_write_end(png, info);
 }
 
-status image_encode_png(const image *im, int fast, uint8_t **bytes, size_t *n)
+/* packed: the zlib stream of n bytes, or NULL to leave that to libpng. */
+static status encode(writer *w, const picture *pic, uint8_t *row, int fast, const uint8_t *packed, size_t n)
 {
-    CHECK(im->w > 0 && im->h > 0 && im->rgb);
-    writer *w = calloc(1, sizeof *w);
-    uint8_t *index = malloc((size_t)im->w * (size_t)im->h + (size_t)im->w);
-    if (!w || !index) {
-        free(w);
-        free(index);
-        return FAIL(ST_ENOMEM, "out of memory encoding a %dx%d PNG", im->w, im->h);
-    }
-    png_color pal[256];
-    int n_pal = find_palette(im, index, pal);
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, w->error, keep_error, drop_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
     status st = ST_OK;
     if (!info) {
         st = FAIL(ST_ENOMEM, "out of memory for a PNG encoder");
     } else if (setjmp(png_jmpbuf(png))) {
-        st = FAIL(ST_ENOMEM, "encoding a %dx%d PNG: %s", im->w, im->h, w->error);
+        st = FAIL(ST_ENOMEM, "encoding a %dx%d PNG: %s", pic->im->w, pic->im->h, w->error);
     } else {
         png_set_write_fn(png, w, writer_write, writer_flush);
-        write_pixels(png, info, im, index, index + (size_t)im->w * (size_t)im->h, pal, n_pal, fast);
+        write_header(png, info, pic);
+        if (packed) {
+            png_write_info(png, info);
+            png_write_chunk(png, (png_const_bytep) "IDAT", packed, n);
+            png_write_chunk(png, (png_const_bytep) "IEND", NULL, 0);
+        } else {
+            write_pixels(png, info, pic, row, fast);
+        }
     }
     png_destroy_write_struct(png ? &png : NULL, info ? &info : NULL);
+    return st;
+}
+
+status image_encode_png(const image *im, int fast, uint8_t **bytes, size_t *n)
+{
+    CHECK(im->w > 0 && im->h > 0 && im->rgb);
+    const size_t width = (size_t)im->w, height = (size_t)im->h;
+    picture *pic = calloc(1, sizeof *pic + height * sizeof *pic->same);
+    writer *w = calloc(1, sizeof *w);
+    uint8_t *row = malloc(width + 1), *index = malloc(width * height);
+    image_deflate *d = NULL;
+    const uint8_t *packed = NULL;
+    size_t n_packed = 0;
+    status st = pic && w && row && index ? ST_OK : FAIL(ST_ENOMEM, "out of memory encoding a %dx%d PNG", im->w, im->h);
     if (st == ST_OK) {
-        *bytes = w->bytes;
-        *n = w->n;
-    } else {
-        free(w->bytes);
+        pic->im = im, pic->index = index, pic->same = (bool *)(pic + 1);
+        find_palette(pic);
+        pic->depth = pic->n_pal < 0 || pic->n_pal > 16 ? 8 : pic->n_pal > 4 ? 4 : pic->n_pal > 2 ? 2 : 1;
+        if (fast && pic->n_pal > 0) st = image_deflate_begin(&d, 1 + (width * (size_t)pic->depth + 7) / 8);
     }
+    if (d) st = deflate_picture(d, pic, row, &packed, &n_packed);
+    if (st == ST_OK) st = encode(w, pic, row, fast, packed, n_packed);
+    if (st == ST_OK)
+        *bytes = w->bytes, *n = w->n;
+    else if (w)
+        free(w->bytes);
+    image_deflate_free(d);
     free(w);
+    free(row);
     free(index);
+    free(pic);
     return st;
 }
 #else

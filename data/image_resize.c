@@ -145,9 +145,15 @@ static status resize_across(image *out, const image *in, int w, resample filter)
     taps t;
     TRY(taps_make(&t, in->w, w, filter));
     status st = image_alloc(out, w, in->h, "resize");
-    if (st == ST_OK)
-        for (int y = 0; y < in->h; y++)
-            row_across(out->rgb + (size_t)y * (size_t)w * 3, in->rgb + (size_t)y * (size_t)in->w * 3, &t);
+    const size_t from_pitch = (size_t)in->w * 3, to_pitch = (size_t)w * 3;
+    for (int y = 0; st == ST_OK && y < in->h; y++) {
+        const uint8_t *from = in->rgb + (size_t)y * from_pitch;
+        uint8_t *to = out->rgb + (size_t)y * to_pitch;
+        if (y && memcmp(from, from - from_pitch, from_pitch) == 0) /* most rows of drawn pictures: the same result */
+            memcpy(to, to - to_pitch, to_pitch);
+        else
+            row_across(to, from, &t);
+    }
     taps_free(&t);
     return st;
 }

@@ -22,8 +22,11 @@ np.random.seed(7)
 
 
 def picture(w, h, channels):
-    kind = rnd.randrange(3)
-    if kind == 0:
+    kind = rnd.randrange(4)
+    if kind == 3:  # blocks: rows equal to the one above
+        k = rnd.randint(2, 9)
+        a = np.random.randint(0, 256, (h // k + 1, w // k + 1, channels)).repeat(k, 0).repeat(k, 1)[:h, :w]
+    elif kind == 0:
         a = np.random.randint(0, 256, (h, w, channels))
     elif kind == 1:
         y, x = np.mgrid[0:h, 0:w]

@@ -93,6 +93,15 @@ static image noise(int w, int h, int colours, uint64_t seed)
     return im;
 }
 
+/* Every pixel of `in` as a block: rows equal to the one above, runs within rows. */
+static image enlarge(const image *in, int kx, int ky)
+{
+    image im = {.w = in->w * kx, .h = in->h * ky, .rgb = malloc((size_t)in->w * (size_t)in->h * 3 * (size_t)(kx * ky))};
+    for (int y = 0; y < im.h; y++)
+        for (int x = 0; x < im.w; x++) memcpy(im.rgb + 3 * (y * im.w + x), in->rgb + 3 * (y / ky * in->w + x / kx), 3);
+    return im;
+}
+
 static void test_bicubic_golden(void **state)
 {
     (void)state;
@@ -258,7 +267,43 @@ static void assert_same(const image *a, const image *b)
     assert_memory_equal(a->rgb, b->rgb, (size_t)a->w * (size_t)a->h * 3);
 }
 
+/* Rows equal to the one above are computed once: each must be what it is alone. */
+static void test_resize_equal_rows(void **state)
+{
+    (void)state;
+    static const resample filters[] = {RESAMPLE_BICUBIC, RESAMPLE_BILINEAR, RESAMPLE_BOX};
+    static const int widths[] = {10, 12, 30, 61, 120, 131};
+    image small = noise(12, 9, 4, 3), im = enlarge(&small, 10, 4);
+    for (size_t f = 0; f < sizeof filters / sizeof *filters; f++)
+        for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+            image all = {0};
+            OK(image_resize(&all, &im, widths[i], im.h, filters[f]));
+            for (int y = 0; y < im.h; y++) {
+                image row = {im.w, 1, im.rgb + (size_t)y * (size_t)im.w * 3}, one = {0};
+                OK(image_resize(&one, &row, widths[i], 1, filters[f]));
+                assert_memory_equal(one.rgb, all.rgb + (size_t)y * (size_t)all.w * 3, (size_t)all.w * 3);
+                image_free(&one);
+            }
+            image_free(&all);
+        }
+    image_free(&small);
+    image_free(&im);
+}
+
 #ifdef HAVE_PNG
+static size_t round_trip(const image *im, int fast)
+{
+    image back = {0};
+    uint8_t *png;
+    size_t n;
+    OK(image_encode_png(im, fast, &png, &n));
+    OK(image_decode(&back, png, n, "round trip"));
+    assert_same(im, &back);
+    free(png);
+    image_free(&back);
+    return n;
+}
+
 static void test_png_round_trip(void **state)
 {
     (void)state;
@@ -266,26 +311,51 @@ static void test_png_round_trip(void **state)
     for (size_t i = 0; i < sizeof colours / sizeof *colours; i++)
         for (int fast = 0; fast < 2; fast++)
             for (int w = 1; w < 40; w += 6) {
-                image im = noise(w, 23, colours[i], i), back = {0};
-                uint8_t *png;
-                size_t n;
-                OK(image_encode_png(&im, fast, &png, &n));
-                OK(image_decode(&back, png, n, "round trip"));
-                assert_same(&im, &back);
-                free(png);
+                image im = noise(w, 23, colours[i], i);
+                round_trip(&im, fast);
+                for (int k = 2; k < 200; k = 3 * k + 1) { /* runs and repeated rows, some beyond one match */
+                    image large = enlarge(&im, k / 2, k % 9 + 1);
+                    round_trip(&large, fast);
+                    image_free(&large);
+                }
                 image_free(&im);
-                image_free(&back);
             }
 }
 
-/* Every truncation and a flipped bit anywhere must be refused (the CRC sees it) and must not crash. */
-static void test_png_damage(void **state)
+/* What our own encoder does only for large or odd pictures. */
+static void test_png_drawn(void **state)
 {
     (void)state;
-    image im = noise(40, 30, 300, 1), back = {0};
+    image many = noise(300, 300, 256, 8), column = {1, 700, NULL}, wide = noise(IMAGE_MAX_SIDE, 2, 200, 9);
+    assert_true(round_trip(&many, 1) > 80000); /* several Huffman blocks; noise can't shrink */
+    image flat = enlarge(&(image){1, 1, many.rgb}, 1000, 1000);
+    assert_true(round_trip(&flat, 1) < 1000);
+    column.rgb = flat.rgb; /* rows of two bytes */
+    round_trip(&column, 1);
+    image far = enlarge(&wide, 1, 3); /* a row is longer than the longest distance */
+    round_trip(&far, 1);
+    image rare = {16000, 1, malloc(48000)}; /* counts like powers of two: codes would be longer than 15 bits */
+    rng r = {rng_make_key(10, RNG_TEST, 0, 0, 0, 0), 0};
+    for (int i = 0; i < rare.w; i++) {
+        uint32_t word = rng_u32(r.key, (uint64_t)i) | 1u << 24;
+        memset(rare.rgb + 3 * i, 10 * __builtin_ctz(word), 3);
+    }
+    for (int i = 0; i < 18; i++) memset(rare.rgb + 3 * (100 + 7 * i), 10 * i, 3);
+    round_trip(&rare, 1);
+    image_free(&many);
+    image_free(&flat);
+    image_free(&wide);
+    image_free(&far);
+    image_free(&rare);
+}
+
+/* Every truncation and a flipped bit anywhere must be refused (the CRC sees it) and must not crash. */
+static void damage(int colours, int fast)
+{
+    image im = noise(40, 30, colours, 1), back = {0};
     uint8_t *png;
     size_t n;
-    OK(image_encode_png(&im, 0, &png, &n));
+    OK(image_encode_png(&im, fast, &png, &n));
     for (size_t cut = 0; cut < n; cut++) assert_int_equal(image_decode(&back, png, cut, "cut.png"), ST_EINVAL);
     assert_non_null(strstr(fail_message(), "cut.png: damaged PNG"));
     for (size_t at = 0; at < n; at++) {
@@ -296,6 +366,14 @@ static void test_png_damage(void **state)
     assert_null(back.rgb);
     free(png);
     image_free(&im);
+}
+
+static void test_png_damage(void **state)
+{
+    (void)state;
+    damage(300, 0);
+    damage(9, 1);
+    image back = {0};
     /* A header that promises 2^31-1 pixels a side: refused before anything is allocated. */
     static const uint8_t huge[] = {0x89, 'P',  'N',  'G',  13,   10,   26,   10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0x7f,
                                    0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 8,  2, 0, 0, 0,  0,   0,   0,   0};
@@ -431,12 +509,13 @@ static void test_against_pillow(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize), cmocka_unit_test(test_patches),
-        cmocka_unit_test(test_processor_json), cmocka_unit_test(test_not_an_image),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize),
+                                       cmocka_unit_test(test_patches),        cmocka_unit_test(test_processor_json),
+                                       cmocka_unit_test(test_not_an_image),   cmocka_unit_test(test_resize_equal_rows),
 #ifdef HAVE_PNG
-        cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage),   cmocka_unit_test(test_png_speed),
+                                       cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_drawn),
+                                       cmocka_unit_test(test_png_damage),     cmocka_unit_test(test_png_speed),
 #endif
-        cmocka_unit_test(test_against_pillow)};
+                                       cmocka_unit_test(test_against_pillow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
