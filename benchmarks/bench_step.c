@@ -1,9 +1,11 @@
 /* One SFT step of the demo's model (forward, loss, backward, clip norm, AdamW) beside the machine's measured fp32 FMA
- * peak. The peer on the same work is benchmarks/torch_step.py.   bench_step [threads] [steps] [isa] */
+ * peak. The peer on the same work is benchmarks/torch_step.py.   bench_step [threads] [steps] [isa] [ops]
+ * ops: also the time of every op. */
 #include "core/clock.h"
 #include "core/model.h"
 #include "core/mrope.h"
 #include "core/rng.h"
+#include "benchmarks/op_times.inc"
 #include "kernels/kernels.h"
 
 #include <stdio.h>
@@ -31,6 +33,7 @@ int main(int argc, char **argv)
     int threads = argc > 1 ? atoi(argv[1]) : 1, steps = argc > 2 ? atoi(argv[2]) : 20;
     backend *b;
     die(backend_open_cpu(&b, threads, argc > 3 ? argv[3] : "auto"));
+    bool by_op = argc > 4 && strcmp(argv[4], "ops") == 0;
     model_config c = {.hidden = 128,
                       .n_layer = 3,
                       .n_head = 4,
@@ -135,9 +138,11 @@ int main(int argc, char **argv)
     b->upload(b, &tgt, target);
     b->fill(b, &dlogp, -1.0f / (float)n_row);
 
+    if (by_op) op_times_open(b);
     double *ms = calloc((size_t)steps, sizeof *ms), part[5] = {0};
     double first = 0, last = 0, flops = model_train_flops(&c, &x) + 6.0 * n_row * c.vocab * c.hidden;
     for (int i = -2; i < steps; i++) {
+        op_times_step();
         double t0 = clock_now(), t = t0;
         b->fill(b, &grad, 0);
         tensor h = model_forward(m, acts, &x);
@@ -154,6 +159,7 @@ int main(int argc, char **argv)
         die(b->sync(b));
         part[3] += clock_now() - t;
         if (i >= 0) ms[i] = 1e3 * (clock_now() - t0);
+        op_times_step_end();
         double sum = 0;
         for (int k = 0; k < n_row; k++) sum -= ((float *)logp.data)[k];
         if (i == -2) first = sum / n_row;
@@ -167,5 +173,6 @@ int main(int argc, char **argv)
     double all = part[0] + part[1] + part[2] + part[3];
     printf("forward %.0f %%, head+loss %.0f %%, backward %.0f %%, optimizer %.0f %% | loss %.3f -> %.3f\n",
            100 * part[0] / all, 100 * part[1] / all, 100 * part[2] / all, 100 * part[3] / all, first, last);
+    if (by_op) op_times_print(peak);
     return last < first ? 0 : 1;
 }

@@ -134,7 +134,7 @@ void thread_pool_for(thread_pool *p, int n, int grain, thread_fn *fn, void *ctx)
         fn(ctx, 0, n, 0);
         return;
     }
-    int chunk = n / (p->n * 4); /* a few chunks per thread even out noise */
+    int chunk = n / (p->n * 16); /* small chunks even out noise and unequal work, such as sequences of all lengths */
     p->total = n;
     p->chunk = chunk > grain ? chunk : grain;
     p->fn = fn;

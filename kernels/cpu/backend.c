@@ -125,13 +125,21 @@ void cpu_forget(cpu *c, const void *begin, size_t bytes)
     }
 }
 
-static void pack_panels(float *panels, const float *w, int64_t outputs, int64_t inputs)
+typedef struct pack_job {
+    float *panels;
+    const float *w;
+    int64_t outputs, inputs;
+} pack_job;
+
+static void pack_tasks(void *ctx, int begin, int end, int thread)
 {
-    for (int64_t o = 0; o < outputs; o += LANES) {
-        int64_t n = outputs - o < LANES ? outputs - o : LANES;
-        float *panel = panels + o * inputs;
-        for (int64_t i = 0; i < inputs; i++)
-            for (int64_t j = 0; j < LANES; j++) panel[i * LANES + j] = j < n ? w[(o + j) * inputs + i] : 0.0f;
+    (void)thread;
+    const pack_job *j = ctx;
+    for (int64_t o = (int64_t)begin * LANES; o < (int64_t)end * LANES; o += LANES) {
+        int64_t n = j->outputs - o < LANES ? j->outputs - o : LANES;
+        float *panel = j->panels + o * j->inputs;
+        for (int64_t i = 0; i < j->inputs; i++)
+            for (int64_t k = 0; k < LANES; k++) panel[i * LANES + k] = k < n ? j->w[(o + k) * j->inputs + i] : 0.0f;
     }
 }
 
@@ -167,7 +175,10 @@ const float *cpu_pack(cpu *c, const tensor *w)
             c, FAIL(ST_ENOMEM, "out of memory: %.1f MiB for packed weights", (double)need * sizeof(float) / (1 << 20)));
         return NULL;
     }
-    if (!p->fresh) pack_panels(p->panels, w->data, outputs, inputs);
+    if (!p->fresh) {
+        pack_job j = {p->panels, w->data, outputs, inputs};
+        cpu_for(c, (outputs + LANES - 1) / LANES, 4.0 * (double)need, pack_tasks, &j);
+    }
     p->fresh = true;
     return p->panels;
 }
