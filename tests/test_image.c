@@ -334,13 +334,12 @@ static void test_png_drawn(void **state)
     round_trip(&column, 1);
     image far = enlarge(&wide, 1, 3); /* a row is longer than the longest distance */
     round_trip(&far, 1);
-    image rare = {16000, 1, malloc(48000)}; /* counts like powers of two: codes would be longer than 15 bits */
-    rng r = {rng_make_key(10, RNG_TEST, 0, 0, 0, 0), 0};
-    for (int i = 0; i < rare.w; i++) {
-        uint32_t word = rng_u32(r.key, (uint64_t)i) | 1u << 24;
-        memset(rare.rgb + 3 * i, 10 * __builtin_ctz(word), 3);
-    }
-    for (int i = 0; i < 18; i++) memset(rare.rgb + 3 * (100 + 7 * i), 10 * i, 3);
+    /* With the filter byte and the end of the block Fibonacci's numbers: the deepest tree, codes beyond 15 bits. */
+    static const int counts[] = {1, 1, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181};
+    enum { SUM = 10943 };
+    image rare = {SUM, 1, malloc(3 * SUM)};
+    for (int i = 0, colour = 0; i < SUM; colour++) /* equal pixels stand apart */
+        for (int k = 0; k < counts[colour]; k++, i++) memset(rare.rgb + 3 * (i * 6764 % SUM), 10 * colour, 3);
     round_trip(&rare, 1);
     image_free(&many);
     image_free(&flat);
