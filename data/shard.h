@@ -22,6 +22,7 @@ typedef struct shard_opts {
     const image_processor *p;
     bool views, keep_original;
     int rows_per_shard;
+    int threads; /* 0: every CPU; the result doesn't depend on it */
     bool progress;
 } shard_opts;
 status shard_import(const char *jsonl, const char *dir, const shard_opts *o);

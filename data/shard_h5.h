@@ -2,6 +2,7 @@
 #ifndef DATA_SHARD_H5_H
 #define DATA_SHARD_H5_H
 
+#include "core/thread.h"
 #include "data/hash.h"
 #include "data/shard.h"
 
@@ -63,6 +64,7 @@ typedef struct shard_picture {
 typedef struct shard_content {
     const shard_opts *o;
     const char *jsonl; /* for messages */
+    thread_pool *pool; /* reads the pictures */
     shard_bytes row, row_offset;
     int n_picture;
     shard_picture *picture;

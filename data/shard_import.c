@@ -251,6 +251,7 @@ status shard_import(const char *jsonl, const char *dir, const shard_opts *o)
     progress *bar = NULL;
     status st = make_empty_dir(dir);
     if (st != ST_OK) goto out;
+    TRY_OR(thread_pool_create(&b.c.pool, o->threads > 0 ? o->threads : thread_cpus()), out);
     if (o->progress) bar = progress_start("import", dataset_count(d));
     for (int64_t i = 0; i < dataset_count(d); i++) {
         TRY_OR(add_row(&b, d, i), out);
@@ -268,6 +269,7 @@ out:
         shard_names(dir, i, path, tmp);
         unlink(tmp);
     }
+    thread_pool_destroy(b.c.pool);
     builder_free(&b);
     dataset_close(d);
     return st;

@@ -6,11 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { ZSTD_LEVEL = 3 };
+enum { ZSTD_LEVEL = 3, BATCH = 32 };
 
 status shard_append(shard_bytes *b, const void *p, size_t n)
 {
@@ -28,12 +29,25 @@ status shard_append(shard_bytes *b, const void *p, size_t n)
 
 status shard_append_u64(shard_bytes *b, uint64_t v) { return shard_append(b, &v, sizeof v); }
 
+/* A picture read, checked and decoded; what goes into the file of it. */
+typedef struct decoded {
+    char *bytes;
+    size_t n;
+    image view; /* empty unless views are wanted */
+    int w, h;   /* of the whole picture */
+    status st;
+    char error[512];
+} decoded;
+
 typedef struct writer {
     const char *path;
     hid_t file, image, view;
     uint64_t image_at, view_at, checksum[SHARD_PART_COUNT];
     shard_bytes image_offset, image_hash, view_offset, view_size, view_piece;
     hash_stream image_sum, view_sum;
+    const shard_content *c;
+    int first; /* picture of batch[0] */
+    decoded batch[BATCH];
 } writer;
 
 static status h5_fail(const writer *w, const char *what)
@@ -104,47 +118,74 @@ static status flush_views(writer *w, bool all)
     return ST_OK;
 }
 
-static status add_view(writer *w, const image *full, const image_processor *p)
+/* Decodes every picture even when no view is wanted: a damaged file should be found now, not in the middle of a run. */
+static status read_picture(decoded *to, const shard_picture *p, const shard_opts *o)
 {
-    image v;
-    TRY(image_view(&v, full, p));
-    size_t n = 3 * (size_t)v.w * (size_t)v.h;
-    int32_t size[4] = {v.w, v.h, full->w, full->h};
-    status st = shard_append(&w->view_piece, v.rgb, n);
-    if (st == ST_OK) st = shard_append(&w->view_size, size, sizeof size);
-    if (st == ST_OK) st = shard_append_u64(&w->view_offset, w->view_at + w->view_piece.n);
-    hash_more(&w->view_sum, v.rgb, n);
-    image_free(&v);
-    if (st == ST_OK && w->view_piece.n >= SHARD_PIECE) st = flush_views(w, false);
+    image full = {0};
+    TRY(file_read(p->path, &to->bytes, &to->n));
+    if (!hash_same(hash_content(to->bytes, to->n), p->content))
+        return FAIL(ST_EIO, "%s: changed during the import", p->path);
+    TRY(image_decode(&full, to->bytes, to->n, p->path));
+    to->w = full.w, to->h = full.h;
+    status st = o->views ? image_view(&to->view, &full, o->p) : ST_OK;
+    image_free(&full);
     return st;
 }
 
-/* Decodes every picture even when no view is wanted: a damaged file should be found now, not in the middle of a run. */
-static status add_picture(writer *w, const shard_content *c, const shard_picture *p)
+static void read_pictures(void *ctx, int begin, int end, int thread)
 {
-    char *v = NULL;
-    size_t n = 0;
-    TRY(file_read(p->path, &v, &n));
-    image full = {0};
-    status st =
-        hash_same(hash_content(v, n), p->content) ? ST_OK : FAIL(ST_EIO, "%s: changed during the import", p->path);
-    if (st == ST_OK) st = image_decode(&full, v, n, p->path);
-    if (st == ST_OK && c->o->views) {
-        st = add_view(w, &full, c->o->p);
-    } else if (st == ST_OK) {
-        int32_t size[4] = {0, 0, full.w, full.h};
-        st = shard_append(&w->view_size, size, sizeof size);
-        if (st == ST_OK) st = shard_append_u64(&w->view_offset, 0);
+    (void)thread;
+    writer *w = ctx;
+    for (int i = begin; i < end; i++) {
+        decoded *to = &w->batch[i];
+        to->st = read_picture(to, &w->c->picture[w->first + i], w->c->o);
+        if (to->st != ST_OK) snprintf(to->error, sizeof to->error, "%s", fail_message());
     }
-    if (st == ST_OK && c->o->keep_original) {
-        hash_more(&w->image_sum, v, n);
-        if (write_range(w->image, w->image_at, n, v) < 0) st = h5_fail(w, "image");
-        w->image_at += n;
+}
+
+static void decoded_free(decoded *p)
+{
+    free(p->bytes);
+    image_free(&p->view);
+    p->bytes = NULL;
+}
+
+static status add_picture(writer *w, const decoded *p, hash128 content)
+{
+    size_t n = 3 * (size_t)p->view.w * (size_t)p->view.h;
+    int32_t size[4] = {p->view.w, p->view.h, p->w, p->h};
+    if (n) TRY(shard_append(&w->view_piece, p->view.rgb, n));
+    if (n) hash_more(&w->view_sum, p->view.rgb, n);
+    TRY(shard_append(&w->view_size, size, sizeof size));
+    TRY(shard_append_u64(&w->view_offset, w->view_at + w->view_piece.n));
+    if (w->view_piece.n >= SHARD_PIECE) TRY(flush_views(w, false));
+    if (w->c->o->keep_original) {
+        hash_more(&w->image_sum, p->bytes, p->n);
+        if (write_range(w->image, w->image_at, p->n, p->bytes) < 0) return h5_fail(w, "image");
+        w->image_at += p->n;
     }
-    if (st == ST_OK) st = shard_append_u64(&w->image_offset, w->image_at);
-    if (st == ST_OK) st = shard_append(&w->image_hash, p->content.w, sizeof p->content.w);
-    image_free(&full);
-    free(v);
+    TRY(shard_append_u64(&w->image_offset, w->image_at));
+    return shard_append(&w->image_hash, content.w, sizeof content.w);
+}
+
+/* Pictures are read by all threads, then written in their order. */
+static status add_pictures(writer *w)
+{
+    const shard_content *c = w->c;
+    status st = ST_OK;
+    for (w->first = 0; w->first < c->n_picture && st == ST_OK; w->first += BATCH) {
+        int n = c->n_picture - w->first < BATCH ? c->n_picture - w->first : BATCH;
+        thread_pool_for(c->pool, n, 1, read_pictures, w);
+        for (int i = 0; i < n; i++) {
+            decoded *p = &w->batch[i];
+            const shard_picture *of = &c->picture[w->first + i];
+            if (st == ST_OK) {
+                st = p->st == ST_OK ? add_picture(w, p, of->content) : FAIL(p->st, "%s", p->error);
+                if (st != ST_OK) st = fail_within(st, "%s:%lld", c->jsonl, (long long)of->line);
+            }
+            decoded_free(p);
+        }
+    }
     return st;
 }
 
@@ -159,8 +200,9 @@ static status write_attribute(writer *w, const char *name, hid_t type, hsize_t n
     return st;
 }
 
-static status write_parts(writer *w, const shard_content *c)
+static status write_parts(writer *w)
 {
+    const shard_content *c = w->c;
     uint64_t total = 0, processor = c->o->views ? image_processor_hash(c->o->p) : 0;
     for (int i = 0; i < c->n_picture && c->o->keep_original; i++) total += c->picture[i].n;
     hash_begin(&w->image_sum, 0);
@@ -171,10 +213,7 @@ static status write_parts(writer *w, const shard_content *c)
     if ((w->view = create_part(w, SHARD_VIEW, 0)) < 0) return h5_fail(w, "view");
     TRY(shard_append_u64(&w->image_offset, 0));
     TRY(shard_append_u64(&w->view_offset, 0));
-    for (int i = 0; i < c->n_picture; i++) {
-        status st = add_picture(w, c, &c->picture[i]);
-        if (st != ST_OK) return fail_within(st, "%s:%lld", c->jsonl, (long long)c->picture[i].line);
-    }
+    TRY(add_pictures(w));
     TRY(flush_views(w, true));
     w->checksum[SHARD_IMAGE] = hash_end(&w->image_sum);
     w->checksum[SHARD_VIEW] = hash_end(&w->view_sum);
@@ -202,26 +241,29 @@ status shard_sync(const char *path)
 
 status shard_write(const shard_content *c, const char *path)
 {
-    writer w = {.path = path, .image = -1, .view = -1};
+    writer *w = calloc(1, sizeof *w);
+    if (!w) return FAIL(ST_ENOMEM, "%s: no memory for a writer", path);
+    w->path = path, w->c = c, w->image = w->view = -1;
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE);
     H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST); /* its metadata carry checksums */
     H5Pset_fclose_degree(access, H5F_CLOSE_STRONG);
     H5Pset_obj_track_times(create, false); /* the root group's */
-    w.file = shard_seen(H5Fcreate(path, H5F_ACC_TRUNC, create, access));
+    w->file = shard_seen(H5Fcreate(path, H5F_ACC_TRUNC, create, access));
     H5Pclose(access);
     H5Pclose(create);
-    status st = w.file >= 0 ? write_parts(&w, c) : h5_fail(&w, "the file");
-    if (st == ST_OK && shard_seen(H5Fflush(w.file, H5F_SCOPE_GLOBAL)) < 0) st = h5_fail(&w, "the file");
-    if (w.image >= 0 && shard_seen(H5Dclose(w.image)) < 0 && st == ST_OK) st = h5_fail(&w, "image");
-    if (w.view >= 0 && shard_seen(H5Dclose(w.view)) < 0 && st == ST_OK) st = h5_fail(&w, "view");
-    if (w.file >= 0 && shard_seen(H5Fclose(w.file)) < 0 && st == ST_OK) st = h5_fail(&w, "the file");
+    status st = w->file >= 0 ? write_parts(w) : h5_fail(w, "the file");
+    if (st == ST_OK && shard_seen(H5Fflush(w->file, H5F_SCOPE_GLOBAL)) < 0) st = h5_fail(w, "the file");
+    if (w->image >= 0 && shard_seen(H5Dclose(w->image)) < 0 && st == ST_OK) st = h5_fail(w, "image");
+    if (w->view >= 0 && shard_seen(H5Dclose(w->view)) < 0 && st == ST_OK) st = h5_fail(w, "view");
+    if (w->file >= 0 && shard_seen(H5Fclose(w->file)) < 0 && st == ST_OK) st = h5_fail(w, "the file");
     if (st == ST_OK) st = shard_sync(path);
     if (st != ST_OK) unlink(path);
-    free(w.image_offset.v);
-    free(w.image_hash.v);
-    free(w.view_offset.v);
-    free(w.view_size.v);
-    free(w.view_piece.v);
+    free(w->image_offset.v);
+    free(w->image_hash.v);
+    free(w->view_offset.v);
+    free(w->view_size.v);
+    free(w->view_piece.v);
+    free(w);
     return st;
 }
 

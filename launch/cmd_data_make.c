@@ -113,7 +113,7 @@ static status load_processor(image_processor *p, const char *dir)
 status data_import(int argc, char **argv)
 {
     const char *out = NULL, *model = NULL;
-    int64_t rows = 4096;
+    int64_t rows = 4096, threads = 0;
     bool views = false, drop = false, helped = false;
     arg_list pos = {0};
     const arg table[] = {
@@ -122,6 +122,7 @@ status data_import(int argc, char **argv)
         {"views", ARG_FLAG, &views, NULL, "also store what the model sees, so that training need not decode"},
         {"drop-originals", ARG_FLAG, &drop, NULL, "store views only: smaller, for training without tools"},
         {"rows-per-shard", ARG_INT, &rows, "N", "rows in one file (4096)"},
+        {"threads", ARG_INT, &threads, "N", "0: every CPU (0)"},
         {.name = NULL}};
     TRY(args_parse(argc, argv, "packs FILE.jsonl and the pictures it names into HDF5 shards, each picture once",
                    "codedance data import mine/data.jsonl --model model/ --views --out mine/shards", table, &pos,
@@ -130,11 +131,17 @@ status data_import(int argc, char **argv)
     if (pos.n != 1) return args_usage("one FILE.jsonl is needed");
     if (!out) return args_usage("--out DIR is needed");
     if (rows < 1 || rows > 1 << 24) return args_usage("--rows-per-shard must be between 1 and 16777216");
+    if (threads < 0 || threads > 1024) return args_usage("--threads must be between 0 and 1024");
     if (model && !views) return args_usage("--model only matters together with --views");
     if (drop && !views) return args_usage("--drop-originals needs --views: else nothing of the pictures would be kept");
     image_processor p;
     TRY(load_processor(&p, model));
-    shard_opts o = {.p = &p, .views = views, .keep_original = !drop, .rows_per_shard = (int)rows, .progress = true};
+    shard_opts o = {.p = &p,
+                    .views = views,
+                    .keep_original = !drop,
+                    .rows_per_shard = (int)rows,
+                    .threads = (int)threads,
+                    .progress = true};
     TRY(shard_import(pos.v[0], out, &o));
     dataset *d = NULL;
     TRY(dataset_open(&d, out));

@@ -18,7 +18,10 @@ forced := $(foreach m,direct tool,$(D)/eval/sft_$(m).json) $(D)/eval/fixed_shuff
 sizes := $(foreach k,$(scales),$(foreach m,$(modes),$(D)/eval/size$(k)_$(m).json))
 pair := $(D)/eval/pair_sft.json $(D)/eval/pair_before.json $(D)/eval/pair_after.json
 
+# The shards hold all that training reads. Only at the end, because for minutes after a large deletion ext4 creates files
+# slowly (it looks for inodes that were not just freed).
 all: $(runs) $(forced) $(sizes) $(D)/leak.json $(pair)
+	@rm -rf $(D)/data/labels/img $(D)/data/sft/img $(D)/data/direct/img
 
 # ---- data: an ordinary dataset (PNG files and JSONL), then shards that also hold what the model sees of each picture
 $(D)/tokenizer.json: | $(D)/corpus/data.jsonl

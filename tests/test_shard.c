@@ -168,6 +168,24 @@ static void same_bytes(void **state)
     says("already holds shards");
 }
 
+static void any_threads(void **state)
+{
+    (void)state;
+    synth_opts many = {.kind = SYNTH_SFT, .n = 90, .seed = 5, .split = "many", .threads = 1};
+    ok(synth_write(temppath("many"), &many));
+    shard_opts o = all;
+    o.rows_per_shard = 1000, o.threads = 1;
+    ok(shard_import(temppath("many/data.jsonl"), temppath("one"), &o));
+    o.threads = 3;
+    ok(shard_import(temppath("many/data.jsonl"), temppath("three"), &o));
+    size_t n, m;
+    char *x = temp_read(temppath("one/shard_00000.h5"), &n), *y = temp_read(temppath("three/shard_00000.h5"), &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
 /* Three names for two pictures: stored twice, and both names find theirs. */
 static void shared_pictures(void **state)
 {
@@ -413,10 +431,11 @@ static void disk_full(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip), cmocka_unit_test(same_bytes),    cmocka_unit_test(shared_pictures),
-        cmocka_unit_test(views_only), cmocka_unit_test(bad_input),     cmocka_unit_test(flipped_bytes),
-        cmocka_unit_test(truncated),  cmocka_unit_test(wrong_offsets), cmocka_unit_test(disk_full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trip),    cmocka_unit_test(same_bytes),
+                                       cmocka_unit_test(any_threads),   cmocka_unit_test(shared_pictures),
+                                       cmocka_unit_test(views_only),    cmocka_unit_test(bad_input),
+                                       cmocka_unit_test(flipped_bytes), cmocka_unit_test(truncated),
+                                       cmocka_unit_test(wrong_offsets), cmocka_unit_test(disk_full)};
     return cmocka_run_group_tests(tests, setup, NULL);
 }
 
