@@ -1,8 +1,12 @@
-"""Parity with transformers: hf_parity.py CODEDANCE WORK_DIR
+"""Parity with transformers: hf_parity.py CODEDANCE WORK_DIR [MODEL_DIR PROMPTS.jsonl]
 
 A random model made by `codedance init` is loaded by transformers, shaken, saved by transformers in its own layout, and
 scored by `codedance score` on conversations with pictures. Token ids must be equal, log-probs within 1e-4, and exported
 weights equal to the last bit.
+
+Then end to end, for a model with the demo's shape and pictures: what a user of an exported directory does (AutoProcessor,
+apply_chat_template, from_pretrained, generate), against `codedance generate` and `codedance score`. With MODEL_DIR only
+this part runs, on that model and those prompts.
 """
 import json
 import os
@@ -13,7 +17,7 @@ import sys
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 try:  # transformers 5: the default processor resizes tensors, not Pillow's way
     from transformers import Qwen2VLImageProcessorPil as ImageProcessor
@@ -22,6 +26,8 @@ except ImportError:
 
 BOUND = 1e-4
 SIDE_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.json", "generation_config.json"]
+ONE_LEVEL = 1.001 / 255 / 0.26130258  # of a byte, in pixel_values
+HERE = os.path.dirname(os.path.abspath(__file__))
 exe, work = sys.argv[1], sys.argv[2]
 torch.manual_seed(0)
 torch.set_num_threads(2)
@@ -54,8 +60,7 @@ def config(tied):
 def make_rows():
     """The demo's conversations, and one of our own: a wide picture, a tall one, a system prompt, a tool result."""
     codedance("data", "synth", "--kind", "sft", "--n", "40", "--split", "parity", "--seed", "3", "--out", path("data"))
-    with open(path("data", "data.jsonl")) as f:
-        rows = [json.loads(line) for line in f]
+    rows = read_rows(path("data", "data.jsonl"))
     rows = rows[:3] + sorted(rows[3:], key=lambda r: -len(json.dumps(r)))[:3]
     # Sizes that are resized along one axis only: Pillow's releases differ in which axis comes first.
     for name, size in (("wide.png", (301, 84)), ("tall.png", (56, 240))):
@@ -73,11 +78,16 @@ def make_rows():
     return rows
 
 
-def hf_messages(row):
+def read_rows(file):
+    with open(file) as f:
+        return [json.loads(line) for line in f]
+
+
+def hf_messages(row, folder=path("data")):
     out = []
     for m in row["messages"]:
         parts = m["content"] if isinstance(m["content"], list) else [{"type": "text", "text": m["content"]}]
-        parts = [{"type": "image", "image": Image.open(path("data", p["path"])).convert("RGB")} if p["type"] == "image" else p
+        parts = [{"type": "image", "image": Image.open(os.path.join(folder, p["path"])).convert("RGB")} if p["type"] == "image" else p
                  for p in parts]
         out.append({"role": m["role"], "content": parts})
     return out
@@ -139,7 +149,113 @@ def compare(directory, model, rows):
     return worst, tokens, images
 
 
+def auto_processor(directory):
+    """What a user gets from the directory alone. Only the box filter needs an argument: torchvision has no such filter."""
+    with open(os.path.join(directory, "preprocessor_config.json")) as f:
+        box = json.load(f)["resample"] == 4
+    return AutoProcessor.from_pretrained(directory, **({"use_fast": False} if box else {}))
+
+
+def prepare(processor, messages, **kwargs):
+    return processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt", **kwargs)
+
+
+def pick(rows, count):
+    """The same number of every category, in order."""
+    names = sorted({r["category"] for r in rows})
+    return [r for c in names for r in [r for r in rows if r["category"] == c][:-(-count // len(names))]]
+
+
+def unwritten(tokenizer, vocab):
+    """Ids that a rollout never samples (data/chat.h). A trained model doesn't want them, a random one does."""
+    names = ["<|endoftext|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+             "<tool_response>", "</tool_response>"]
+    return tokenizer.convert_tokens_to_ids(names) + list(range(len(tokenizer), vocab))
+
+
+def end_to_end(directory, rows, folder, what, new_tokens, answer_text=None):
+    """rows: prompts without assistant turns, picture paths relative to folder. Their greedy first turns, and the scores of
+    prompt and turn together, must be what transformers makes of the directory. answer_text: for a random model, scored in
+    place of its turns, which are no text."""
+    processor, model = auto_processor(directory), Qwen2_5_VLForConditionalGeneration.from_pretrained(directory).eval()
+    vocab = model.get_input_embeddings().weight.shape[0]
+    limits = {"suppress_tokens": unwritten(processor.tokenizer, vocab)} if answer_text else {}
+    for r in rows:
+        for part in r["messages"][0]["content"]:
+            if part["type"] == "image":
+                part["path"] = os.path.abspath(os.path.join(folder, part["path"]))
+    out = path(what)
+    os.makedirs(out)
+    with open(path(what, "prompts.jsonl"), "w") as f:
+        f.writelines(json.dumps(r) + "\n" for r in rows)
+    codedance("generate", "--model", directory, "--data", path(what, "prompts.jsonl"), "--samples", "1", "--out", out,
+              "--set", "rollout.temperature=0", "--set", "rollout.max_turns=0",
+              "--set", f"rollout.max_new_tokens={new_tokens}")
+    trajectories = read_rows(path(what, "trajectories.jsonl"))
+    if len(trajectories) != len(rows):
+        sys.exit(f"{what}: generate wrote {len(trajectories)} answers for {len(rows)} prompts")
+    pixels = worst = 0.0
+    tokens = 0
+    for i, (row, t) in enumerate(zip(rows, trajectories)):
+        turn = t["turns"][0]
+        messages = hf_messages(row, "/")
+        inputs = prepare(processor, messages, add_generation_prompt=True)
+        ids = inputs["input_ids"][0].tolist()
+        if ids != t["ids"][:turn["start"]]:
+            sys.exit(f"{what}: {row['id']}: prompt {t['ids'][:turn['start']]}, transformers {ids}")
+        seen = [{"type": "image", "image": Image.open(path(what, "img", f"{i:06d}_{k}.png"))}
+                for k in range(sum(p["type"] == "image" for p in messages[0]["content"]))]
+        ours = prepare(processor, [{"role": "user", "content": seen}])  # already of the right size: not resized again
+        pixels = max(pixels, (ours["pixel_values"] - inputs["pixel_values"]).abs().max().item())
+        with torch.no_grad():
+            answer = model.generate(**inputs, do_sample=False, max_new_tokens=new_tokens, **limits)[0].tolist()[len(ids):]
+        if answer != t["ids"][turn["start"]:turn["end"]]:
+            sys.exit(f"{what}: {row['id']}: {turn['text']!r}, transformers {processor.tokenizer.decode(answer)!r}")
+        row["messages"].append({"role": "assistant", "content": answer_text or turn["text"]})
+    with open(path(what, "answered.jsonl"), "w") as f:
+        f.writelines(json.dumps(r) + "\n" for r in rows)
+    for row, line in zip(rows, codedance("score", "--model", directory, path(what, "answered.jsonl")).splitlines()):
+        got = json.loads(line)
+        inputs = prepare(processor, hf_messages(row, "/"))
+        ids = inputs["input_ids"][0]
+        if ids.tolist() != got["ids"]:
+            sys.exit(f"{what}: {row['id']}: other ids for {row['messages'][-1]['content']!r}")
+        with torch.no_grad():
+            want = torch.log_softmax(model(**inputs).logits[0].float(), -1)[:-1].gather(1, ids[1:, None])[:, 0]
+        worst = max(worst, (torch.tensor(got["logprobs"][1:]) - want).abs().max().item())
+        tokens += len(ids) - 1
+    print(f"{what}: {len(rows)} prompts: largest difference of pixels {pixels:.2e}, ids equal, greedy turns equal; "
+          f"{tokens} tokens: largest log-prob difference {worst:.2e} (bound {BOUND:g})")
+    if not worst < BOUND or pixels > 1e-6:
+        sys.exit("too large")
+
+
+def shake(model):
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+
+
+def demo_model():
+    """The demo's shape and its view: every picture as 84x84, box filter."""
+    codedance("init", "--config", os.path.join(HERE, "..", "configs", "demo_model.json"), "--tokenizer",
+              path("tokenizer.json"), "--seed", "5", "--min-pixels", "7056", "--max-pixels", "7056", "--resample", "4",
+              "--out", path("demo_fresh"))
+    model = load(path("demo_fresh"))
+    shake(model)
+    model.save_pretrained(path("demo_saved"))
+    for name in SIDE_FILES:
+        shutil.copy(path("demo_fresh", name), path("demo_saved"))
+    codedance("export", path("demo_saved"), "--to", path("demo_export"))
+    codedance("data", "synth", "--kind", "prompts", "--n", "60", "--split", "parity", "--seed", "3", "--out", path("prompts"))
+    return path("demo_export")
+
+
 def main():
+    if len(sys.argv) > 3:
+        rows = pick(read_rows(sys.argv[4]), 24)
+        end_to_end(sys.argv[3], rows, os.path.dirname(sys.argv[4]), "given", 80)
+        return
     rows = make_rows()
     codedance("data", "tokenizer", path("data", "data.jsonl"), "--merges", "64", "--out", path("tokenizer.json"))
     for tied in (True, False):
@@ -150,9 +266,7 @@ def main():
         codedance("init", "--config", path("config.json"), "--tokenizer", path("tokenizer.json"), "--seed", "5",
                   "--min-pixels", "3136", "--max-pixels", "39200", "--out", fresh)
         model = load(fresh)
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.05 * torch.randn_like(p))
+        shake(model)
         model.save_pretrained(saved)
         for name in SIDE_FILES:
             shutil.copy(os.path.join(fresh, name), saved)
@@ -164,6 +278,9 @@ def main():
         codedance("export", saved, "--to", bf16, "--dtype", "bf16")
         same_weights(model, load(f32), "export")
         same_weights(model, load(bf16), "bf16 export", torch.bfloat16)
+    directory = demo_model()
+    end_to_end(directory, pick(read_rows(path("prompts", "data.jsonl")), 24), path("prompts"), "demo", 24,
+               "<think>Zoom in.</think><code>\n```python\nimg.crop((0, 0, W, H))\n```\n</code>")
     print(f"equal to transformers {transformers.__version__}, torch {torch.__version__}")
 
 
