@@ -104,9 +104,12 @@ status image_processor_from_json(image_processor *out, const json *j)
     return ST_OK;
 }
 
-/* The double whose text is the shortest that names this float: 0.48145466, not 0.4814546406269073. */
-static double shortest(float v)
+/* The decimal that means this float: the published one, of which there are several, or the shortest. */
+static double decimal(float v)
 {
+    static const double published[] = {0.48145466, 0.4578275, 0.40821073, 0.26862954, 0.26130258, 0.27577711};
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++)
+        if ((float)published[i] == v) return published[i];
     char text[32];
     for (int digits = 6; digits < 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)v);
@@ -131,7 +134,7 @@ void image_processor_to_json(const image_processor *p, json_out *o)
     for (int t = 0; t < 2; t++) {
         json_key(o, triple[t].key);
         json_open(o, '[');
-        for (int c = 0; c < 3; c++) json_put_num(o, shortest(triple[t].v[c]));
+        for (int c = 0; c < 3; c++) json_put_num(o, decimal(triple[t].v[c]));
         json_close(o, ']');
     }
     const struct {

@@ -4,9 +4,12 @@ A random model made by `codedance init` is loaded by transformers, shaken, saved
 scored by `codedance score` on conversations with pictures. Token ids must be equal, log-probs within 1e-4, and exported
 weights equal to the last bit.
 
-Then end to end, for a model with the demo's shape and pictures: what a user of an exported directory does (AutoProcessor,
-apply_chat_template, from_pretrained, generate), against `codedance generate` and `codedance score`. With MODEL_DIR only
-this part runs, on that model and those prompts.
+The exported directory also works with transformers' defaults alone; its default processor resizes with torchvision, so
+pixels may differ from Pillow's by two levels of a byte.
+
+Then end to end, for a model with the demo's shape and pictures: what a user of an exported directory does
+(AutoProcessor, apply_chat_template, from_pretrained, generate), against `codedance generate` and `codedance score`.
+With MODEL_DIR only this part runs, on that model and those prompts.
 """
 import json
 import os
@@ -17,7 +20,8 @@ import sys
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 try:  # transformers 5: the default processor resizes tensors, not Pillow's way
     from transformers import Qwen2VLImageProcessorPil as ImageProcessor
@@ -26,7 +30,8 @@ except ImportError:
 
 BOUND = 1e-4
 SIDE_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.json", "generation_config.json"]
-ONE_LEVEL = 1.001 / 255 / 0.26130258  # of a byte, in pixel_values
+STD = 0.26130258  # the smallest of the three: one level of a byte is at most 1 / 255 / STD in pixel_values
+BOX = 4
 HERE = os.path.dirname(os.path.abspath(__file__))
 exe, work = sys.argv[1], sys.argv[2]
 torch.manual_seed(0)
@@ -73,6 +78,11 @@ def make_rows():
         {"role": "assistant", "content": "<think>Crop.</think><code>\n```python\nshow(img)\n```\n</code>"},
         {"role": "tool", "content": [{"type": "text", "text": "Error: NameError"}, {"type": "image", "path": "img/wide.png"}]},
         {"role": "assistant", "content": "<answer>caf\u00e9 \u4e2d\u6587 42</answer>"}]})
+    try:
+        smart_resize(20, 20)
+    except ValueError:  # transformers 4.49 refuses sides below 28
+        rows = [r for r in rows if min(side for m in hf_messages(r) for p in m["content"] if p["type"] == "image"
+                                       for side in p["image"].size) >= 28]
     with open(path("data", "rows.jsonl"), "w") as f:
         f.writelines(json.dumps(r) + "\n" for r in rows)
     return rows
@@ -150,14 +160,36 @@ def compare(directory, model, rows):
 
 
 def auto_processor(directory):
-    """What a user gets from the directory alone. Only the box filter needs an argument: torchvision has no such filter."""
-    with open(os.path.join(directory, "preprocessor_config.json")) as f:
-        box = json.load(f)["resample"] == 4
-    return AutoProcessor.from_pretrained(directory, **({"use_fast": False} if box else {}))
+    """What the directory alone gives. Only the box filter needs Pillow's image processor: torchvision has no such filter,
+    and a processor that uses it refuses the picture. AutoProcessor itself takes no such choice in all versions."""
+    processor = AutoProcessor.from_pretrained(directory)
+    if processor.image_processor.resample == BOX:
+        processor.image_processor = AutoImageProcessor.from_pretrained(directory, use_fast=False)
+    return processor
 
 
 def prepare(processor, messages, **kwargs):
     return processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt", **kwargs)
+
+
+def check_defaults(directory, rows):
+    """AutoProcessor as it comes, on a directory of the published layout: the same ids, pixels within two levels."""
+    processor, pillow = AutoProcessor.from_pretrained(directory), ImageProcessor.from_pretrained(directory)
+    model, worst = load(directory), 0.0
+    lines = codedance("score", "--model", directory, path("data", "rows.jsonl")).splitlines()
+    for row, line in zip(rows, lines):
+        messages = hf_messages(row)
+        inputs = prepare(processor, messages)
+        if inputs["input_ids"][0].tolist() != json.loads(line)["ids"]:
+            sys.exit(f"{row['id']}: the default processor makes other ids")
+        images = [p["image"] for m in messages for p in m["content"] if p["type"] == "image"]
+        want = pillow(images=images, return_tensors="pt")["pixel_values"]
+        worst = max(worst, (inputs["pixel_values"] - want).abs().max().item())
+    inputs = prepare(processor, hf_messages(rows[0])[:1], add_generation_prompt=True)
+    model.generate(**inputs, do_sample=False, max_new_tokens=4)
+    print(f"defaults: {type(processor.image_processor).__name__}: ids equal, pixels within {worst * 255 * STD:.2f} levels")
+    if worst > 2.01 / 255 / STD:
+        sys.exit("too large")
 
 
 def pick(rows, count):
@@ -208,7 +240,8 @@ def end_to_end(directory, rows, folder, what, new_tokens, answer_text=None):
         ours = prepare(processor, [{"role": "user", "content": seen}])  # already of the right size: not resized again
         pixels = max(pixels, (ours["pixel_values"] - inputs["pixel_values"]).abs().max().item())
         with torch.no_grad():
-            answer = model.generate(**inputs, do_sample=False, max_new_tokens=new_tokens, **limits)[0].tolist()[len(ids):]
+            answer = model.generate(**inputs, do_sample=False, max_new_tokens=new_tokens, **limits)
+        answer = answer[0].tolist()[len(ids):]
         if answer != t["ids"][turn["start"]:turn["end"]]:
             sys.exit(f"{what}: {row['id']}: {turn['text']!r}, transformers {processor.tokenizer.decode(answer)!r}")
         row["messages"].append({"role": "assistant", "content": answer_text or turn["text"]})
@@ -277,6 +310,7 @@ def main():
         codedance("export", saved, "--to", f32)
         codedance("export", saved, "--to", bf16, "--dtype", "bf16")
         same_weights(model, load(f32), "export")
+        check_defaults(f32, rows)
         same_weights(model, load(bf16), "bf16 export", torch.bfloat16)
     directory = demo_model()
     end_to_end(directory, pick(read_rows(path("prompts", "data.jsonl")), 24), path("prompts"), "demo", 24,
