@@ -29,7 +29,8 @@ except ImportError:
     from transformers import Qwen2VLImageProcessor as ImageProcessor
 
 BOUND = 1e-4
-SIDE_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.json", "generation_config.json"]
+SIDE_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.json",
+              "generation_config.json"]
 STD = 0.26130258  # the smallest of the three: one level of a byte is at most 1 / 255 / STD in pixel_values
 BOX = 4
 HERE = os.path.dirname(os.path.abspath(__file__))
