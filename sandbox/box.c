@@ -388,6 +388,27 @@ int box_doctor(box_layer *out, int max, box_tier *tier)
 
 /* ---- pictures in ---- */
 
+static bool write_rgbx(int fd, const box_image *img)
+{
+    enum { PIXELS = 16 << 10 };
+    static uint8_t part[4 * PIXELS];
+    size_t n = (size_t)img->w * (size_t)img->h;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < PIXELS ? n - at : PIXELS;
+        const uint8_t *from = img->rgb + 3 * at;
+        for (size_t i = 0; i < k; i++) {
+            for (size_t c = 0; c < 3; c++) part[4 * i + c] = from[3 * i + c];
+            part[4 * i + 3] = 255;
+        }
+        for (size_t done = 0; done < 4 * k;) {
+            ssize_t w = write(fd, part + done, 4 * k - done);
+            if (w < 0 && errno != EINTR) return false;
+            if (w > 0) done += (size_t)w;
+        }
+    }
+    return true;
+}
+
 status box_input_create(box_input **out, const box_image *img, int n)
 {
     CHECK(n >= 1);
@@ -396,19 +417,12 @@ status box_input_create(box_input **out, const box_image *img, int n)
     int64_t end = sizeof head;
     for (int i = 0; i < n; i++) {
         head.image[i] = (wire_image){img[i].w, img[i].h, end};
-        end += 3ll * img[i].w * img[i].h;
+        end += 4ll * img[i].w * img[i].h;
     }
     int fd = memfd_create("box-input", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return FAIL(ST_ESYS, "sandbox: no memory for input pictures: %s", strerror(errno));
     bool ok = write(fd, &head, sizeof head) == (ssize_t)sizeof head;
-    for (int i = 0; ok && i < n; i++) {
-        size_t size = 3u * (size_t)img[i].w * (size_t)img[i].h;
-        for (size_t at = 0; ok && at < size;) {
-            ssize_t k = write(fd, img[i].rgb + at, size - at);
-            ok = k > 0 || (k < 0 && errno == EINTR);
-            if (k > 0) at += (size_t)k;
-        }
-    }
+    for (int i = 0; ok && i < n; i++) ok = write_rgbx(fd, &img[i]);
     if (ok) ok = fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0;
     box_input *in = ok ? malloc(sizeof *in) : NULL;
     if (!in) {

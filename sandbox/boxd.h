@@ -61,7 +61,7 @@ typedef struct boxd {
     cgroup_set cg;
     jailrec *jails;
     int n_jail; /* table size */
-    int n_starting, n_spare;
+    int n_starting, n_spare, n_resetting;
     uint32_t serial;
     boxrec **boxes; /* by id % cap: ids are the client's slot numbers */
     int n_box;

@@ -85,7 +85,7 @@ static ssize_t hear(int fd, void *buf, size_t cap)
 _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
                            const turn_log *again)
 {
-    interp_after_fork_child();
+    /* Python is not told of the forks that led here: zygote and runner have one thread, so no lock needs renewing. */
     int has_input = f->input >= 0;
     rlim_t cpu = (rlim_t)(l->cpu_s + 0.999);
     struct rlimit r = {cpu ? cpu : 1, RLIM_INFINITY}; /* the runner raises it between turns; a holder cannot */

@@ -11,7 +11,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct {
@@ -108,6 +110,21 @@ static void set_environment(void)
     setenv("MKL_NUM_THREADS", "1", 1);
 }
 
+/* Python's arenas come from malloc too, not from mappings of their own: one heap in huge pages, which a fork copies
+ * quickly. */
+static void *arena_new(void *ctx, size_t n)
+{
+    (void)ctx;
+    return malloc(n);
+}
+
+static void arena_free(void *ctx, void *arena, size_t n)
+{
+    (void)ctx;
+    (void)n;
+    free(arena);
+}
+
 static status initialize(void)
 {
     PyPreConfig pre;
@@ -115,6 +132,7 @@ static status initialize(void)
     pre.utf8_mode = 1;
     PyStatus st = Py_PreInitialize(&pre);
     if (PyStatus_Exception(st)) return FAIL(ST_EUNAVAIL, "Python does not start: %s", st.err_msg);
+    PyObject_SetArenaAllocator(&(PyObjectArenaAllocator){NULL, arena_new, arena_free});
     PyConfig c;
     PyConfig_InitIsolatedConfig(&c);
     c.use_hash_seed = 1;
@@ -158,7 +176,9 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
 {
     py.limits = l;
     set_environment();
-    mallopt(M_ARENA_MAX, 2); /* each further arena would reserve 64 MiB of the address-space limit */
+    mallopt(M_ARENA_MAX, 2);            /* each further arena would reserve 64 MiB of the address-space limit */
+    mallopt(M_MMAP_THRESHOLD, 4 << 20); /* pictures and their arithmetic reuse pages instead of mapping new ones */
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
     TRY(initialize());
     signal(SIGXFSZ, SIG_IGN); /* a write past the limit is EFBIG, an OSError in Python */
     PyObject *ns = PyDict_New();
@@ -198,21 +218,27 @@ static void claim_error(wire_claim *c, const char *where)
     c->message_len = (int32_t)strlen(c->message);
 }
 
-/* [(w, h, rgb), ...] of the memfd the client sealed */
+/* [(w, h, RGBX bytes), ...] of the memfd the client sealed, mapped copy-on-write for as long as the process lives: a
+ * picture costs only the pages that the code looks at. */
 static PyObject *pictures(int input)
 {
-    wire_input in;
+    struct stat s;
     if (input < 0) return Py_NewRef(Py_None);
-    if (pread(input, &in, sizeof in, 0) != (ssize_t)sizeof in || in.n < 0 || in.n > WIRE_INPUTS)
-        return PyErr_Format(PyExc_OSError, "input pictures are unreadable");
+    void *map = fstat(input, &s) || s.st_size < (off_t)sizeof(wire_input)
+                    ? MAP_FAILED
+                    : mmap(NULL, (size_t)s.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, input, 0);
+    if (map == MAP_FAILED) return PyErr_Format(PyExc_OSError, "input pictures are unreadable");
+    const wire_input *in = map;
     PyObject *list = PyList_New(0);
-    for (int i = 0; list && i < in.n; i++) {
-        int64_t n = 3ll * in.image[i].w * in.image[i].h;
-        PyObject *b = PyBytes_FromStringAndSize(NULL, n);
-        PyObject *t = b ? Py_BuildValue("(iiN)", in.image[i].w, in.image[i].h, b) : NULL;
-        if (t && pread(input, PyBytes_AS_STRING(b), (size_t)n, in.image[i].offset) != n)
-            PyErr_Format(PyExc_OSError, "input picture %d is unreadable", i);
-        if (!t || PyErr_Occurred() || PyList_Append(list, t)) Py_CLEAR(list);
+    for (int i = 0; list && i < in->n && i < WIRE_INPUTS; i++) {
+        wire_image im = in->image[i];
+        if (im.offset + 4ll * im.w * im.h > s.st_size) {
+            Py_CLEAR(list);
+            return PyErr_Format(PyExc_OSError, "input picture %d is unreadable", i);
+        }
+        PyObject *m = PyMemoryView_FromMemory((char *)map + im.offset, (Py_ssize_t)4 * im.w * im.h, PyBUF_WRITE);
+        PyObject *t = m ? Py_BuildValue("(iiN)", im.w, im.h, m) : NULL;
+        if (!t || PyList_Append(list, t)) Py_CLEAR(list);
         Py_XDECREF(t);
     }
     return list;

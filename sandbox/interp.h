@@ -7,7 +7,7 @@
 
 /* modules: NUL-terminated names, ended by an empty one. preset may be "". Once per zygote. */
 status interp_start(const char *modules, const char *preset, const box_limits *l);
-void interp_before_fork(void);
+void interp_before_fork(void); /* these three around a fork of a process that has run model code */
 void interp_after_fork_parent(void);
 void interp_after_fork_child(void);
 /* In a fresh holder: seeds, pictures (input < 0: none), preset. 0, or -1 with the claim filled. */

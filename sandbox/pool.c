@@ -30,6 +30,7 @@ static void jail_forget(boxd *b, jailrec *j)
 {
     if (j->state == JAIL_STARTING) b->n_starting--;
     if (j->state == JAIL_SPARE) b->n_spare--;
+    if (j->state == JAIL_RESETTING) b->n_resetting--;
     int *fd[] = {&j->ctl, &j->out, &j->img, &j->pidfd};
     for (int i = 0; i < 4; i++) { /* closing takes them out of epoll: nobody else holds our ends */
         if (*fd[i] >= 0) close(*fd[i]);
@@ -52,6 +53,7 @@ static void set_state(boxd *b, jailrec *j, jail_state s)
 {
     b->n_starting += (s == JAIL_STARTING) - (j->state == JAIL_STARTING);
     b->n_spare += (s == JAIL_SPARE) - (j->state == JAIL_SPARE);
+    b->n_resetting += (s == JAIL_RESETTING) - (j->state == JAIL_RESETTING);
     j->state = s;
     j->since = wire_now();
 }
@@ -163,10 +165,10 @@ void pool_box_release(boxd *b, boxrec *x)
     x->jail = NULL;
     j->box = NULL;
     /* The runner never ran model code, so its jail can serve again once everything else in it is dead and /tmp is new.
-     * A turn under way, a broken protocol or enough spares end it instead. */
+     * A turn under way or a broken protocol ends it instead. As many jails as were once in use stay: making one costs
+     * more than a turn, and a waiting one holds little beside what the zygote has. */
     wire_head h = {.op = OP_RESET};
-    if (j->state == JAIL_PARKED && ++j->uses < USES_MAX && b->n_spare < b->pool.spares &&
-        wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0) == 0)
+    if (j->state == JAIL_PARKED && ++j->uses < USES_MAX && wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0) == 0)
         set_state(b, j, JAIL_RESETTING);
     else
         pool_jail_kill(b, j);
@@ -236,6 +238,7 @@ void pool_schedule(boxd *b)
     b->queue_end = &b->queue;
     while (*b->queue_end) b->queue_end = &(*b->queue_end)->next;
     if (!b->creating) want += b->pool.spares - b->n_spare;
+    want -= b->n_resetting;
     int limit = b->pool.max_starting;
     while (b->n_starting < want && b->n_starting < limit)
         if (jail_start(b)) break;
@@ -263,7 +266,8 @@ status pool_zygote_start(boxd *b)
     char libs[4096], fd_arg[16];
     const char *path = getenv("LD_LIBRARY_PATH");
     snprintf(libs, sizeof libs, "LD_LIBRARY_PATH=%s", path ? path : "");
-    char *env[] = {path ? libs : NULL, NULL};
+    /* Huge pages for its heap: a fork of it copies one entry for 512 pages. */
+    char *env[] = {(char *)"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", path ? libs : NULL, NULL};
     int sock = fcntl(sv[1], F_DUPFD, 64); /* the one descriptor it inherits besides 0-2 */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     snprintf(fd_arg, sizeof fd_arg, "%d", sock);

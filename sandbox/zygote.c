@@ -76,7 +76,6 @@ int zygote_main(int sock)
                   count_threads(&j));
     if (st == ST_OK) st = jail_zygote_seal(&j);
     if (reply(sock, reached, st) || st != ST_OK) return 1;
-    interp_before_fork(); /* once: neither this process nor the runners execute Python again; first holders undo it */
     for (;;) {
         wire_head h = {0};
         int fds[WIRE_FDS], n_fd = 0;

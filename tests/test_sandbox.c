@@ -148,6 +148,9 @@ static void pictures_come_in_and_go_out(void **s)
     for (int i = 0; i < 2; i++) {
         says(b[i], "print(img.size, img is input_image, len(input_images), input_images[1].size, img.getpixel((4, 2)))",
              "(5, 3) True 2 (2, 2) (210, 215, 220)\n");
+        says(b[i],
+             "img.mode, img.im.mode, np.array(img).tolist() == np.array(img.copy()).tolist(), np.array(img)[2, 4]",
+             "('RGB', 'RGB', True, array([210, 215, 220], dtype=uint8))\n");
         box_result r = test_turn(pool, b[i], "show(img)\nprint('one')\nimg.crop((1, 1, 3, 2))");
         assert_int_equal(r.verdict, BOX_OK);
         assert_string_equal(r.text, "one\n");
@@ -160,6 +163,12 @@ static void pictures_come_in_and_go_out(void **s)
         assert_memory_equal(r.images[1].rgb, a + 3 * 6, 6);
         box_result_free(&r);
     }
+    /* Boxes of a group look at the same memory; what one writes stays in it, and a failed turn's writes go. */
+    ends(b[0], "img.putpixel((0, 0), (9, 9, 9))\n1 / 0", BOX_PY_ERROR);
+    says(b[0], "img.getpixel((0, 0))", "(0, 5, 10)\n");
+    says(b[0], "img.paste((7, 8, 9), (0, 0, 2, 2))\nimg.getpixel((0, 0)), img.tobytes()[:6]",
+         "((7, 8, 9), b'\\x07\\x08\\t\\x07\\x08\\t')\n");
+    says(b[1], "img.getpixel((0, 0)), img.rotate(180).getpixel((0, 0))", "((0, 5, 10), (210, 215, 220))\n");
     box_close(b[0]);
     box_result r =
         test_turn(pool, b[1],
