@@ -429,11 +429,23 @@ static void drop_root(void)
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* /proc/self stays ours, which writing id maps needs */
 }
 
+/* The zygote's program lies beside this one. */
+static int open_zygote(void)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof "codedance-zygote");
+    if (n < 0) return -1;
+    path[n] = 0;
+    strcpy(strrchr(path, '/') + 1, "codedance-zygote");
+    return open(path, O_PATH | O_CLOEXEC);
+}
+
 int boxd_main(int sock)
 {
     static boxd b;
     b.client = sock;
     b.zygote = -1;
+    b.zygote_exe = open_zygote();
     b.queue_end = &b.queue;
     b.outbox_end = &b.outbox;
     b.buf = malloc(WIRE_MSG_MAX);

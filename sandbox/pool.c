@@ -261,9 +261,13 @@ static void zygote_forget(boxd *b)
 status pool_zygote_start(boxd *b)
 {
     int sv[2];
+    if (b->zygote_exe < 0)
+        return FAIL(ST_ESYS,
+                    "sandbox: codedance-zygote, which runs the boxes' Python, is not beside the program: it is "
+                    "built with codedance and goes into the same folder");
     if (wire_pair(sv)) return FAIL(ST_ESYS, "sandbox: no socket for the zygote: %s", strerror(errno));
     /* Only what the loader needs; the zygote clears its environment itself before Python sees it. */
-    char libs[4096], fd_arg[16];
+    char libs[4096], fd_arg[16], exe[32];
     const char *path = getenv("LD_LIBRARY_PATH");
     snprintf(libs, sizeof libs, "LD_LIBRARY_PATH=%s", path ? path : "");
     /* Huge pages for its heap: a fork of it copies one entry for 512 pages. */
@@ -271,11 +275,12 @@ status pool_zygote_start(boxd *b)
     int sock = fcntl(sv[1], F_DUPFD, 64); /* the one descriptor it inherits besides 0-2 */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     snprintf(fd_arg, sizeof fd_arg, "%d", sock);
-    char *argv[] = {(char *)"codedance", (char *)"@zygote", fd_arg, NULL};
+    snprintf(exe, sizeof exe, "/proc/self/fd/%d", b->zygote_exe);
+    char *argv[] = {(char *)"codedance-zygote", (char *)"@zygote", fd_arg, NULL};
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);
     for (int i = 0; i < 3; i++) posix_spawn_file_actions_adddup2(&fa, null, i);
-    int e = sock < 0 || null < 0 ? errno : posix_spawn(&b->zygote_pid, "/proc/self/exe", &fa, NULL, argv, env);
+    int e = sock < 0 || null < 0 ? errno : posix_spawn(&b->zygote_pid, exe, &fa, NULL, argv, env);
     posix_spawn_file_actions_destroy(&fa);
     close(sv[1]);
     if (sock >= 0) close(sock);

@@ -1,6 +1,6 @@
 /* Messages between the four parties: client (trainer) <-> boxd <-> zygote, boxd <-> runner (PID 1 of a jail) <-> holder
  * (the process that runs model code). All are SOCK_SEQPACKET: one struct, optional bytes, optional descriptors. Client,
- * boxd, zygote and runner are the same binary and trust each other's structs; what a holder sends is a claim: the
+ * boxd, zygote and runner come from one build and trust each other's structs; what a holder sends is a claim: the
  * runner checks its size, nonce and sender, boxd checks every number in it. */
 #ifndef SANDBOX_PROTOCOL_H
 #define SANDBOX_PROTOCOL_H
@@ -20,6 +20,7 @@ enum {
     WIRE_IMAGE_BYTES = 64 << 20, /* size of a box's image memfd; sparse until used */
     WIRE_MESSAGE_MAX = 2048,
     WIRE_INPUTS = 16,
+    WIRE_INHERITED = 3,
     BOX_HOLDER_FDS = 8 /* 0 null, 1-2 output, 3-4 channels, 5 images out, 6 images in, 7 spare of the output */
 };
 
@@ -131,6 +132,9 @@ int wire_send(int fd, void *msg, size_t n, const void *body, size_t n_body, cons
  * fds NULL the kernel drops whatever the sender attached. from (may be NULL): the sender's pid as the kernel knows it
  * (needs SO_PASSCRED), 0 if unknown. flags: MSG_DONTWAIT or 0. A longer message than cap is -EMSGSIZE. */
 ssize_t wire_recv(int fd, void *buf, size_t cap, int *fds, int *n_fd, pid_t *from, int flags);
+/* In a role just exec'ed: the socket named on the command line becomes WIRE_INHERITED and every other descriptor but
+ * 0-2 is closed, since launchers leave some open. -1 if there is no such socket: typed by hand. */
+int wire_inherit(const char *number);
 int wire_pair(int sv[2]); /* SOCK_SEQPACKET, close-on-exec, large buffers; 0 or -errno */
 double wire_now(void);    /* monotonic seconds */
 /* True if every number of the images is acceptable under the limits. */

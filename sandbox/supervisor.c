@@ -49,18 +49,6 @@ void box_limits_default(box_limits *l)
 
 /* ---- the supervisor process ---- */
 
-static int role(int argc, char **argv)
-{
-    if (argc != 3 || (strcmp(argv[1], "@boxd") != 0 && strcmp(argv[1], "@zygote") != 0)) return -1;
-    int fd = atoi(argv[2]);
-    if (fd < 3 || fcntl(fd, F_GETFD) < 0) return 2; /* typed by hand */
-    /* Nothing of the parent's but this socket: launchers leave descriptors open. */
-    if (dup3(fd, 3, 0) < 0 && fd != 3) return 2;
-    close_range(4, ~0u, 0);
-    fcntl(3, F_SETFD, FD_CLOEXEC);
-    return strcmp(argv[1], "@boxd") == 0 ? boxd_main(3) : zygote_main(3);
-}
-
 int supervisor_start(void)
 {
     int sv[2];
@@ -89,8 +77,7 @@ int supervisor_start(void)
 
 int box_boot(int argc, char **argv, const char *exe)
 {
-    int rc = role(argc, argv);
-    if (rc >= 0) return rc;
+    if (argc == 3 && !strcmp(argv[1], "@boxd")) return wire_inherit(argv[2]) ? 2 : boxd_main(WIRE_INHERITED);
     free(supervisor.exe);
     supervisor.exe = strdup(exe ? exe : "/proc/self/exe");
     if (supervisor.exe) supervisor_start(); /* if it fails, creating a pool says so: many commands need no boxes */

@@ -1,6 +1,8 @@
 #include "sandbox/protocol.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -74,6 +76,15 @@ ssize_t wire_recv(int fd, void *buf, size_t cap, int *fds, int *n_fd, pid_t *fro
         return -EMSGSIZE;
     }
     return got;
+}
+
+int wire_inherit(const char *number)
+{
+    int fd = atoi(number);
+    if (fd < WIRE_INHERITED || fcntl(fd, F_GETFD) < 0) return -1;
+    if (fd != WIRE_INHERITED && dup3(fd, WIRE_INHERITED, 0) < 0) return -1;
+    close_range(WIRE_INHERITED + 1, ~0u, 0);
+    return fcntl(WIRE_INHERITED, F_SETFD, FD_CLOEXEC);
 }
 
 int wire_pair(int sv[2])

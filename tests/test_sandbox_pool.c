@@ -281,6 +281,22 @@ static void the_client_dies(void **s)
     assert_true(gone_within(&ps, boxd, 2)); /* 1 s on an idle machine */
 }
 
+static void a_lost_zygote_program_is_named(void **s)
+{
+    (void)s;
+    char dir[] = "/tmp/codedance-XXXXXX", command[512], said[1024] = "";
+    assert_non_null(mkdtemp(dir));
+    snprintf(command, sizeof command, "cp %s %s && echo 'print(1)' | %s/codedance box - 2>&1; rm -r %s", CODEDANCE_EXE,
+             dir, dir, dir);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    said[fread(said, 1, sizeof said - 1, f)] = 0;
+    pclose(f);
+    if (!strstr(said, "codedance-zygote")) print_message("%s\n", said);
+    assert_non_null(strstr(said, "codedance-zygote"));
+    assert_non_null(strstr(said, "same folder"));
+}
+
 static int victim(void)
 {
     box_opts o = test_box_opts();
@@ -313,9 +329,13 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_box_dies_alone), cmocka_unit_test(honest_boxes_beside_hostile_ones),
-        cmocka_unit_test(the_zygote_dies),    cmocka_unit_test(the_supervisor_dies),
-        cmocka_unit_test(the_client_dies),    cmocka_unit_test(a_closed_pool_leaves_nothing),
+        cmocka_unit_test(one_box_dies_alone),
+        cmocka_unit_test(honest_boxes_beside_hostile_ones),
+        cmocka_unit_test(the_zygote_dies),
+        cmocka_unit_test(the_supervisor_dies),
+        cmocka_unit_test(the_client_dies),
+        cmocka_unit_test(a_closed_pool_leaves_nothing),
+        cmocka_unit_test(a_lost_zygote_program_is_named),
     };
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     box_pool_destroy(pool);
