@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 /* Shares of the categories, in the order of SYNTH_CATEGORIES; the held-out pair is only drawn when asked for. */
-static const float MIX_SFT[SYNTH_CATEGORY_COUNT] = {.18f, .20f, .17f, .16f, .13f, .16f, 0};
+static const float MIX_SFT[SYNTH_CATEGORY_COUNT] = {.18f, .20f, .17f, .16f, .13f, .16f, 0, .16f};
 /* Easy-heavy: with fewer easy prompts the policy never finds out that it can do without code. */
-static const float MIX_PROMPTS[SYNTH_CATEGORY_COUNT] = {.28f, .28f, .10f, .13f, .08f, .13f, 0};
+static const float MIX_PROMPTS[SYNTH_CATEGORY_COUNT] = {.28f, .28f, .10f, .13f, .08f, .13f, 0, .08f};
 
 /* Single cards for attribute learning: all sizes and turns the policy will see, mostly readable ones. */
 typedef struct look {
@@ -29,7 +29,8 @@ typedef struct look {
 static const look LOOKS[] = {
     {SYNTH_RD_EASY, 32, false, .32f}, {SYNTH_ROT_HARD, 32, false, .08f}, {SYNTH_RD_HARD, 1, true, .16f},
     {SYNTH_ROT_HARD, 1, true, .10f},  {SYNTH_CNT_EASY, 32, false, .22f}, {SYNTH_RD_HARD, 1, false, .04f},
-    {SYNTH_ROT_HARD, 1, false, .04f}, {SYNTH_CNT_HARD, 1, false, .04f},
+    {SYNTH_ROT_HARD, 1, false, .04f}, {SYNTH_CNT_HARD, 1, false, .04f}, {SYNTH_RD_MID, 2, false, .04f},
+    {SYNTH_RD_MID, 4, false, .04f},   {SYNTH_RD_MID, 8, false, .06f},   {SYNTH_RD_MID, 16, false, .06f},
 };
 enum { LOOK_COUNT = sizeof LOOKS / sizeof LOOKS[0], BATCH = 256 };
 

@@ -1,5 +1,6 @@
 /* The demo's scenes: cards with a digit or dots, either filling the card (easy) or one micro-tile whose detail is lost
- * in the model's view (hard), with an oracle that writes the conversation. See demo notes in the README. */
+ * in the model's view (hard), digits of the sizes between (mid), and an oracle that writes the conversation. See demo
+ * notes in the README. */
 #ifndef DATA_SYNTH_H
 #define DATA_SYNTH_H
 
@@ -11,7 +12,7 @@
 #define SYNTH_CATEGORIES(X)                                                                       \
     X(RD_EASY, "rd_easy")                                                                         \
     X(CNT_EASY, "cnt_easy") X(RD_HARD, "rd_hard") X(ROT_HARD, "rot_hard") X(SCN_HARD, "scn_hard") \
-        X(CNT_HARD, "cnt_hard") X(SCN_ROT, "scn_rot")
+        X(CNT_HARD, "cnt_hard") X(SCN_ROT, "scn_rot") X(RD_MID, "rd_mid")
 typedef enum synth_category {
 #define SYNTH_ENUM(id, name) SYNTH_##id,
     SYNTH_CATEGORIES(SYNTH_ENUM)
@@ -29,7 +30,7 @@ typedef struct synth_scene {
     int tile_scale;         /* 1 hard .. 32 easy */
     char question[128];
 } synth_scene;
-/* tile_scale 0: the category's own (32 easy, 1 hard). The picture is owned by the scene. */
+/* tile_scale 0: the category's own (32 easy, 1 hard, 2 to 16 mid). The picture is owned by the scene. */
 void synth_draw(synth_scene *out, synth_category cat, int tile_scale, rng *r);
 void synth_scene_free(synth_scene *s);
 

@@ -206,7 +206,7 @@ void synth_draw(synth_scene *out, synth_category cat, int tile_scale, rng *r)
     bool easy = cat == SYNTH_RD_EASY || cat == SYNTH_CNT_EASY;
     memset(out, 0, sizeof *out);
     out->category = cat;
-    out->tile_scale = tile_scale ? tile_scale : easy ? SYNTH_EASY_SCALE : 1;
+    out->tile_scale = tile_scale ? tile_scale : easy ? SYNTH_EASY_SCALE : cat == SYNTH_RD_MID ? 2 << between(r, 0, 3) : 1;
     CHECK(out->tile_scale >= 1 && out->tile_scale <= (synth_has_cards(cat) ? 8 : SYNTH_EASY_SCALE));
     out->colour = between(r, 0, SYNTH_COLOURS - 1);
     out->value = !synth_counts(cat) ? between(r, 0, 9) : between(r, 1, cat == SYNTH_CNT_EASY ? 4 : 9);

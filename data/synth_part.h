@@ -13,6 +13,7 @@ enum {
     SYNTH_CENTRE = 116, /* tile centre inside its cell: the centre of one view pixel */
     SYNTH_TILE = 20,    /* micro-pixels per side of the tile that holds the detail */
     SYNTH_COLOURS = 8,
+    SYNTH_READABLE_SCALE = 8, /* from here on a digit's strokes are as wide as a pixel of the view */
     SYNTH_EASY_SCALE = 32
 };
 

@@ -137,7 +137,8 @@ static status put_tool_turns(synth_row *row, const synth_scene *s, const char *a
     return st;
 }
 
-/* What can be read in the row's own picture without code: everything when the tile fills it, else only the colour. */
+/* What can be read in the row's own picture without code: the digit when it spans at least five pixels of the view (the
+ * tile enlarged 8 times), the count and the turn when the tile fills the picture, else only the colour and the size. */
 typedef struct seen {
     const char *size, *kind, *turn;
     char value[4];
@@ -147,8 +148,8 @@ static seen see(const synth_scene *s, bool zoomed)
 {
     bool large = zoomed || s->tile_scale == SYNTH_EASY_SCALE, dots = synth_counts(s->category);
     seen v = {.kind = dots ? "dots" : "digit", .value = "?"};
-    v.size = large ? "large" : "tiny";
-    if (large) snprintf(v.value, sizeof v.value, "%d", s->value);
+    v.size = large ? "large" : s->tile_scale >= SYNTH_READABLE_SCALE ? "medium" : s->tile_scale > 1 ? "small" : "tiny";
+    if (large || (!dots && s->tile_scale >= SYNTH_READABLE_SCALE)) snprintf(v.value, sizeof v.value, "%d", s->value);
     if (large && !dots) v.turn = synth_turn_names[s->turns];
     return v;
 }

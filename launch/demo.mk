@@ -9,7 +9,7 @@ SHELL := /bin/bash
 job := launch/demo_job
 scales := 1 2 4 8 16 32
 modes := free direct tool
-arms := fixed none published
+arms := fixed published none
 first := $(firstword $(SEEDS))
 
 # What is measured: every arm of every seed at the end of its training; the first seed also the hard way round.
@@ -20,7 +20,7 @@ pair := $(D)/eval/pair_sft.json $(D)/eval/pair_before.json $(D)/eval/pair_after.
 
 # The shards hold all that training reads. Only at the end, because for minutes after a large deletion ext4 creates files
 # slowly (it looks for inodes that were not just freed).
-all: $(runs) $(forced) $(sizes) $(D)/leak.json $(pair)
+all: $(runs) $(pair) $(forced) $(sizes) $(D)/leak.json
 	@rm -rf $(D)/data/labels/img $(D)/data/sft/img $(D)/data/direct/img
 
 # ---- data: an ordinary dataset (PNG files and JSONL), then shards that also hold what the model sees of each picture

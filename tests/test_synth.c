@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-static const float ALL[SYNTH_CATEGORY_COUNT] = {1, 1, 1, 1, 1, 1, 1};
+static const float ALL[SYNTH_CATEGORY_COUNT] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 static void ok(status st)
 {
@@ -93,7 +93,7 @@ static void count_row(const sample *s, tally *t)
         return;
     }
     t->rows[c]++;
-    bool tool = s->n_message > 2, hard = c != SYNTH_RD_EASY && c != SYNTH_CNT_EASY;
+    bool tool = s->n_message > 2, hard = c != SYNTH_RD_EASY && c != SYNTH_CNT_EASY && c != SYNTH_RD_MID;
     t->tool += tool, t->hard += hard, t->tool_hard += tool && hard;
     for (int m = 1; m < s->n_message; m++) {
         const char *text = s->messages[m].parts[0].text;
@@ -126,10 +126,10 @@ static void sft_mix(void **state)
         sample_free(&s);
     }
     dataset_close(d);
-    static const float share[SYNTH_CATEGORY_COUNT] = {.18f, .20f, .17f, .16f, .13f, .16f, 0};
+    static const float share[SYNTH_CATEGORY_COUNT] = {.18f, .20f, .17f, .16f, .13f, .16f, 0, .16f};
     int asked = N - t.describe;
     for (int c = 0; c < SYNTH_CATEGORY_COUNT; c++)
-        assert_true(abs(t.rows[c] - (int)(share[c] * (float)asked + .5f)) <= 1);
+        assert_true(abs(t.rows[c] - (int)(share[c] / 1.16f * (float)asked + .5f)) <= 1);
     assert_in_range(t.describe, 40, 105);
     assert_in_range(t.tool * 1000 / asked, 440, 560);
     assert_in_range(t.tool_hard * 1000 / t.hard, 425, 575); /* the coin doesn't look at the difficulty */
@@ -139,12 +139,12 @@ static void sft_mix(void **state)
 static void labels(void **state)
 {
     (void)state;
-    enum { N = 300 };
+    enum { N = 600 };
     synth_opts o = opts(SYNTH_LABELS, N);
     ok(synth_write(temppath("labels"), &o));
     dataset *d;
     ok(dataset_open(&d, temppath("labels/data.jsonl")));
-    int large = 0, turned = 0;
+    int large = 0, turned = 0, medium = 0, small = 0;
     for (int64_t i = 0; i < N; i++) {
         sample s;
         ok(dataset_sample(d, i, &s));
@@ -154,16 +154,19 @@ static void labels(void **state)
         assert_true(s.n_message == 1 && s.n_image == 1 && s.messages[0].n_part == 1 && !s.answer);
         assert_non_null(json_str(json_get(l, "colour")));
         bool is_large = strcmp(size, "large") == 0, digit = strcmp(kind, "digit") == 0;
-        assert_true(is_large || strcmp(size, "tiny") == 0);
-        assert_int_equal(value != NULL, is_large); /* no label for what can't be seen */
+        int64_t scale = json_int(json_get(s.row, "x_tile_scale"));
+        if (!is_large) assert_string_equal(size, scale == 1 ? "tiny" : scale < 8 ? "small" : "medium");
+        assert_int_equal(value != NULL, is_large || scale >= 8); /* no label for what can't be seen */
         assert_int_equal(turn != NULL, is_large && digit);
-        large += is_large;
+        large += is_large, medium += scale == 8 || scale == 16, small += scale == 2 || scale == 4;
         turned += turn && strcmp(turn, "up") != 0;
         sample_free(&s);
     }
     dataset_close(d);
-    assert_int_equal(large, N * 88 / 100);
-    assert_int_equal(turned, N * 18 / 100);
+    assert_int_equal(large, N * 88 / 120);
+    assert_int_equal(medium, N * 12 / 120);
+    assert_int_equal(small, N * 8 / 120);
+    assert_int_equal(turned, N * 18 / 120);
 }
 
 static int colours(const image *im)

@@ -73,7 +73,7 @@ static int replay(dataset *d, const sample *s)
 static void oracle(void **state)
 {
     (void)state;
-    static const float mix[SYNTH_CATEGORY_COUNT] = {1, 1, 1, 1, 1, 1, 1};
+    static const float mix[SYNTH_CATEGORY_COUNT] = {1, 1, 1, 1, 1, 1, 1, 1};
     synth_opts o = {.kind = SYNTH_SFT, .n = ROWS, .seed = 21, .split = "box", .mix = mix, .threads = 1};
     if (synth_write(temppath("box"), &o) != ST_OK) fail_msg("%s", fail_message());
     dataset *d = NULL;
