@@ -170,7 +170,8 @@ static bool keep(const report *r, kept *k, int *n_kept, const json *t)
     return k[i].n++ < r->gallery;
 }
 
-static status add_trajectories(report *r, const char *dir, int eval, const tokenizer *tok)
+/* from: a JSON object that says where they come from. */
+static status add_trajectories(report *r, const char *dir, const char *from, const tokenizer *tok)
 {
     char path[LONG_PATH + 32], what[LONG_PATH + 64], *text = NULL;
     size_t n;
@@ -191,7 +192,7 @@ static status add_trajectories(report *r, const char *dir, int eval, const token
         if (st == ST_OK && keep(r, k, &n_kept, t)) {
             json_out *o = &r->trajs;
             json_open(o, '{');
-            json_key(o, "eval"), json_put_int(o, eval);
+            json_key(o, "from"), json_put_raw(o, from, strlen(from));
             const json *list = json_get(t, "ids");
             if (tok != NULL && list != NULL) put_tokens(o, list, tok);
             json_key(o, "t"), copy_node(r, o, t, dir);
@@ -246,10 +247,20 @@ static tokenizer *find_tokenizer(const char *model)
     return t;
 }
 
+/* Of the model the run started from, else of the one it left. */
+static tokenizer *run_tokenizer(const char *model, const char *run)
+{
+    char left[LONG_PATH];
+    tokenizer *tok = find_tokenizer(model);
+    if (tok != NULL || run == NULL) return tok;
+    snprintf(left, sizeof left, "%s/export", run);
+    return find_tokenizer(left);
+}
+
 static status add_eval(report *r, const char *dir, const char *name, const char *arm, int64_t seed, const char *model,
                        const char *run)
 {
-    char path[LONG_PATH], beside[LONG_PATH];
+    char path[LONG_PATH], beside[LONG_PATH], from[32];
     json *e = NULL;
     snprintf(path, sizeof path, "%s/%s.json", dir, name);
     TRY(json_read_file(&e, path, MAX_FILE));
@@ -274,13 +285,10 @@ static status add_eval(report *r, const char *dir, const char *name, const char 
     for (int64_t i = 0; i < json_len(rows); i++) put_row(&r->rows, e, json_at(rows, i), arm, seed);
     const char *own = json_str(json_get(e, "model"));
     tokenizer *tok = find_tokenizer(own);
-    if (tok == NULL) tok = find_tokenizer(model);
-    if (tok == NULL && run != NULL) { /* where the run left its model */
-        snprintf(beside, sizeof beside, "%s/export", run);
-        tok = find_tokenizer(beside);
-    }
+    if (tok == NULL) tok = run_tokenizer(model, run);
     snprintf(beside, sizeof beside, "%s/%s", dir, name);
-    status st = add_trajectories(r, beside, r->n_eval++, tok);
+    snprintf(from, sizeof from, "{\"eval\":%d}", r->n_eval++);
+    status st = add_trajectories(r, beside, from, tok);
     tokenizer_destroy(tok);
     json_free(e);
     return st;
@@ -310,6 +318,36 @@ status report_scan_evals(report *r, const char *dir, const char *arm, int64_t se
 status report_add_evals(report *r, const char *dir, const char *arm, int64_t seed)
 {
     return report_scan_evals(r, dir, arm, seed, NULL, NULL);
+}
+
+static int is_step(const struct dirent *d) { return strncmp(d->d_name, "step_", 5) == 0; }
+
+status report_add_rollouts(report *r, const char *run, const char *arm, int64_t seed, const char *model)
+{
+    char root[LONG_PATH], dir[LONG_PATH + 300];
+    struct dirent **list = NULL;
+    snprintf(root, sizeof root, "%s/rollouts", run);
+    int n = report_exists(root) ? scandir(root, &list, is_step, alphasort) : 0;
+    if (n < 0) return FAIL(ST_EIO, "%s: %s", root, strerror(errno));
+    tokenizer *tok = n > 0 ? run_tokenizer(model, run) : NULL;
+    status st = ST_OK;
+    for (int i = 0; i < n; i++) {
+        json_out from;
+        json_begin(&from, false);
+        json_open(&from, '{');
+        json_key(&from, "arm"), json_put_str(&from, arm);
+        json_key(&from, "seed"), json_put_int(&from, seed);
+        json_key(&from, "stage"), json_put_str(&from, "rl");
+        json_key(&from, "rollout_step"), json_put_int(&from, atoll(list[i]->d_name + 5));
+        json_close(&from, '}');
+        snprintf(dir, sizeof dir, "%s/%s", root, list[i]->d_name);
+        if (st == ST_OK) st = add_trajectories(r, dir, from.text, tok);
+        json_end(&from);
+        free(list[i]);
+    }
+    free(list);
+    tokenizer_destroy(tok);
+    return st;
 }
 
 status report_add_leak(report *r, const char *path)

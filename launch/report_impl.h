@@ -30,5 +30,7 @@ bool report_read_all(const char *path, char **bytes, size_t *n);
 void report_put_short(json_out *o, double v);
 /* model and run (may be NULL): where to look for the tokenizer when an evaluation doesn't name its model. */
 status report_scan_evals(report *r, const char *dir, const char *arm, int64_t seed, const char *model, const char *run);
+/* RUN/rollouts/step_N: conversations the run learned from. */
+status report_add_rollouts(report *r, const char *run, const char *arm, int64_t seed, const char *model);
 
 #endif

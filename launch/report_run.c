@@ -184,6 +184,7 @@ status report_add_run(report *r, const char *dir, bool *used)
         if (wall >= 0) r->wall_s = (r->wall_s >= 0 ? r->wall_s : 0) + wall;
         if (rss > 0 && !(r->peak_rss >= rss)) r->peak_rss = rss;
     }
+    if (st == ST_OK) st = report_add_rollouts(r, dir, info.arm, info.seed, info.model);
     if (st == ST_OK && report_exists(eval)) st = report_scan_evals(r, eval, info.arm, info.seed, info.model, dir);
     config_destroy(c);
     return st;

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/log.h"
+#include "rl/record.h"
 #include "rl/render.h"
 #include "rl/tally.h"
 
@@ -20,7 +20,7 @@ typedef struct evaluation {
     bool *kept; /* (rows) trajectories of these rows are written */
     tally_note *note;
     int64_t n_note;
-    json_out lines; /* JSON lines of kept trajectories */
+    record record; /* of kept trajectories */
 } evaluation;
 
 /* Which rows are the first `keep` of their category: the same choice for any rank count. */
@@ -42,32 +42,6 @@ static status choose_kept(evaluation *v, int64_t rows)
         v->kept[i] = seen[k]++ < v->o->keep;
     }
     return ST_OK;
-}
-
-static status write_traj(evaluation *v, const traj *t, int64_t row)
-{
-    const char **names = calloc((size_t)t->n_image + 1, sizeof *names);
-    CHECK(names);
-    status st = ST_OK;
-    for (int i = 0; i < t->n_image && st == ST_OK; i++) {
-        char *name = NULL, *path = NULL;
-        CHECK(asprintf(&name, "img/%lld_%d_%d.png", (long long)row, t->index, i) >= 0);
-        CHECK(asprintf(&path, "%s/%s", v->o->dir, name) >= 0);
-        names[i] = name;
-        st = image_write_png(&t->images[i].view, path);
-        free(path);
-    }
-    if (st == ST_OK) {
-        json_out one;
-        json_begin(&one, false);
-        traj_to_json(t, names, &one);
-        json_put_raw(&v->lines, one.text, one.len);
-        json_put_raw(&v->lines, "\n", 1);
-        json_end(&one);
-    }
-    for (int i = 0; i < t->n_image; i++) free((void *)names[i]);
-    free(names);
-    return st;
 }
 
 /* Rows [from, from + n) rolled out together. */
@@ -97,44 +71,13 @@ static status run_batch(evaluation *v, int64_t from, int n)
     for (int k = 0; k < n * v->group && ran; k++) {
         int64_t at = from + k / v->group;
         if (st == ST_OK) v->note[v->n_note++] = tally_of(&t[k]);
-        if (st == ST_OK && v->kept && v->kept[at]) st = write_traj(v, &t[k], at);
+        if (st == ST_OK && v->kept && v->kept[at]) st = record_add(&v->record, &t[k], at);
         traj_free(&t[k]);
     }
     for (int i = 0; row && i < n; i++) prompt_free(&row[i]);
     free(row);
     free(p);
     free(t);
-    return st;
-}
-
-static status prepare_dir(const char *dir)
-{
-    char *img = NULL;
-    CHECK(asprintf(&img, "%s/img", dir) >= 0);
-    status st = ST_OK;
-    if ((mkdir(dir, 0777) != 0 && errno != EEXIST) || (mkdir(img, 0777) != 0 && errno != EEXIST))
-        st = FAIL(ST_EIO, "%s: %s", img, strerror(errno));
-    free(img);
-    return st;
-}
-
-static status write_lines(const evaluation *v, comm *world)
-{
-    void *all = NULL;
-    size_t *bytes = malloc(sizeof *bytes * (size_t)world->size), total = 0;
-    CHECK(bytes);
-    status st = comm_allgatherv(world, v->lines.text ? v->lines.text : "", v->lines.len, &all, bytes);
-    for (int r = 0; r < world->size && st == ST_OK; r++) total += bytes[r];
-    if (st == ST_OK && world->rank == 0) {
-        char *path = NULL;
-        CHECK(asprintf(&path, "%s/trajectories.jsonl", v->o->dir) >= 0);
-        FILE *f = fopen(path, "w");
-        if (!f || fwrite(all, 1, total, f) != total) st = FAIL(ST_EIO, "%s: %s", path, strerror(errno));
-        if (f && fclose(f) != 0 && st == ST_OK) st = FAIL(ST_EIO, "%s: %s", path, strerror(errno));
-        free(path);
-    }
-    free(all);
-    free(bytes);
     return st;
 }
 
@@ -147,13 +90,12 @@ status eval_run(eval_result *out, engine *e, dataset *d, const chat *c, const im
     int64_t first = rows * world->rank / world->size, end = rows * (world->rank + 1) / world->size;
     evaluation v = {.e = e, .d = d, .ip = ip, .r = r, .o = o, .group = engine_group(e)};
     bool keep = o->keep > 0 && o->dir;
-    json_begin(&v.lines, false);
     v.note = calloc((size_t)((end - first) * v.group) + 1, sizeof *v.note);
     if (keep) v.kept = calloc((size_t)rows + 1, sizeof *v.kept);
     status st =
         v.note && (!keep || v.kept) ? ST_OK : FAIL(ST_ENOMEM, "no memory to evaluate %lld rows", (long long)rows);
     if (st == ST_OK && keep) st = choose_kept(&v, rows);
-    if (st == ST_OK && keep) st = prepare_dir(o->dir);
+    if (st == ST_OK && keep) st = record_open(&v.record, o->dir);
     progress *bar = o->progress ? progress_start(o->progress, end - first) : NULL;
     for (int64_t at = first; at < end && st == ST_OK; at += o->batch) {
         st = run_batch(&v, at, (int)(end - at < o->batch ? end - at : o->batch));
@@ -165,11 +107,11 @@ status eval_run(eval_result *out, engine *e, dataset *d, const chat *c, const im
     int64_t n_all = 0;
     if (st == ST_OK) st = tally_gather(v.note, v.n_note, world, &all, &n_all);
     if (st == ST_OK) st = tally_rows(out, all, n_all);
-    if (st == ST_OK && keep) st = write_lines(&v, world);
+    if (st == ST_OK && keep) st = record_write(&v.record, world);
     free(all);
     free(v.note);
     free(v.kept);
-    json_end(&v.lines);
+    record_free(&v.record);
     return comm_agree(world, st);
 }
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/file.h"
+#include "rl/record.h"
 #include "rl/render.h"
 #include "rl/stage.h"
 #include "rl/tally.h"
@@ -344,6 +346,25 @@ static status roll_out(trainer *t, rl *s, int64_t step, rollout_stats *stats)
     return comm_agree(t->p.world, st);
 }
 
+/* The first prompts of the step with all their rollouts, advantages known: what the policy is about to learn from. */
+static status keep_rollouts(trainer *t, const rl *s, int64_t step)
+{
+    char name[64], root[4096], dir[4096];
+    if (t->rl.record_every == 0 || (step > 0 && (step + 1) % t->rl.record_every != 0)) return ST_OK;
+    snprintf(name, sizeof name, "step_%06lld", (long long)step + 1);
+    TRY(file_join(root, sizeof root, t->p.run_dir, "rollouts"));
+    TRY(file_join(dir, sizeof dir, root, name));
+    record r;
+    status st = record_open(&r, dir);
+    int64_t first = (int64_t)s->n_prompt * t->p.world->rank;
+    for (int i = 0; i < s->n_traj && st == ST_OK; i++)
+        if (first + i / s->group < t->rl.record_prompts) st = record_add(&r, &s->t[i], first + i / s->group);
+    st = comm_agree(t->p.world, st);
+    if (st == ST_OK) st = record_write(&r, t->p.world);
+    record_free(&r);
+    return comm_agree(t->p.world, st);
+}
+
 static status step_inside(trainer *t, rl *s, int64_t step, double lr)
 {
     rollout_stats stats = {0};
@@ -355,6 +376,7 @@ static status step_inside(trainer *t, rl *s, int64_t step, double lr)
     if (st == ST_OK) st = roll_out(t, s, step, &stats);
     if (st == ST_OK) st = record_rollouts(t, s, &reward, rows);
     if (st == ST_OK) st = check_infra(rows);
+    if (st == ST_OK) st = keep_rollouts(t, s, step);
     if (st == ST_OK) st = entropy_estimate(t, s, &entropy);
     if (st == ST_OK) st = learn(t, s, lr, &u);
     int64_t n[3] = {stats.sampled, stats.prefilled, stats.tool_calls};

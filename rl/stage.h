@@ -25,7 +25,7 @@ typedef struct sft_opts {
 } sft_opts;
 typedef struct rl_opts {
     char *data;
-    int64_t steps, prompts, minibatches, epochs;
+    int64_t steps, prompts, minibatches, epochs, record_every, record_prompts;
 } rl_opts;
 typedef struct evaluate_opts {
     char *data;

@@ -137,6 +137,21 @@ const cfg_field rl_fields[] = {
      .min = 1,
      .max = 1000,
      .help = "Passes over a step's rollouts."},
+    {.key = "record_every",
+     .type = CFG_INT,
+     .offset = AT(rl_opts, record_every),
+     .dflt = "50",
+     .min = 0,
+     .max = 1e9,
+     .help = "Steps between steps whose rollouts are kept below run.dir/rollouts with pictures, rewards and "
+             "advantages, for the report; the first step is one. 0 = none."},
+    {.key = "record_prompts",
+     .type = CFG_INT,
+     .offset = AT(rl_opts, record_prompts),
+     .dflt = "2",
+     .min = 1,
+     .max = 1e6,
+     .help = "Prompts of such a step that are kept, with all their rollouts."},
     {.key = NULL}};
 
 const cfg_field eval_fields[] = {{.key = "data",

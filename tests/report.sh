@@ -53,6 +53,9 @@ driver = """<script>setTimeout(() => {
   const d = document.getElementById('detail');
   out.open = d.open; out.code = !!d.querySelector('pre .f'); out.pics = d.querySelectorAll('.pics img').length; out.chips = d.querySelectorAll('.chips span').length;
   out.legend = (() => { const b = document.querySelector('.legend button'), s = b.closest('.card').querySelector('svg.plot'), before = s.childNodes.length; b.click(); return before - b.closest('.card').querySelector('svg.plot').childNodes.length; })();
+  d.close(); set('f-tool', ''); set('f-category', '');
+  set('f-arm', [...document.querySelectorAll('#f-arm option')].map(o => o.value).find(v => v.includes('training, step 50'))); out.training = count();
+  document.querySelector('#cards .item').click(); out.advantage = [...d.querySelectorAll('.tabs button')].map(b => b.textContent).join(' ');
   document.body.innerHTML = ''; const pre = document.createElement('pre'); pre.id = 'result'; pre.textContent = JSON.stringify(out); document.body.append(pre);
 }, 800);</script></body>"""
 open(sys.argv[2], "w").write(page.replace("</body>", driver, 1))
@@ -74,8 +77,9 @@ table = {row[0]: row[1:] for row in r["table"]}
 assert set(table) == {"control", "sft", "none", "published", "fixed", "pair"}, list(table)
 assert "–" not in table["fixed"], table["fixed"]  # a later measurement of one category hides no other
 assert r["plots"] > 200 and r["scroll"] <= 0, "plots or sideways scrolling"
-assert first("all") == 72 > first("hard") == 12 == first("used") + first("direct") and first("wrong") <= first("hard")
+assert first("all") == 144 > first("hard") == 24 == first("used") + first("direct") and first("wrong") <= first("hard")
 assert r["open"] and r["code"] and r["pics"] >= 2 and r["chips"] > 10 and r["legend"] > 0
+assert first("training") == 12 and r["advantage"] == "log-prob advantage", r
 PY
 done
 if [ "$keep" != "$work" ]; then

@@ -76,8 +76,7 @@ def trajectory(where, number, cat, arm):
         logprobs=[-abs(rnd.gauss(0, 0.6)) if m else None for m in mask], images=images, turns=turns, outcome="answered",
         given_answer=str(k if ok else (k + 1) % 10), acc=float(ok), format_ok=True, reward=1.2 if ok else -0.1,
         parts=[dict(name="acc", value=float(ok)), dict(name="score", value=float(ok)), dict(name="d", value=0.3),
-               dict(name="tool", value=0.2 if used else 0.0)], adv_seq=0.7 if ok else -1.1,
-        adv=[(0.7 if ok else -1.1) if m else 0 for m in mask], masked=False, wall_s=0.2, tool_wait_s=0.01)
+               dict(name="tool", value=0.2 if used else 0.0)], masked=False, wall_s=0.2, tool_wait_s=0.01)
 
 
 def run(root, arm, seed, steps):
@@ -107,6 +106,15 @@ def run(root, arm, seed, steps):
     with open(d + "/eval/rl_%06d/trajectories.jsonl" % steps, "w") as f:
         for i, c in enumerate(CATEGORIES * 2):
             f.write(json.dumps(trajectory(d + "/eval/rl_%06d" % steps, i, c, arm)) + "\n")
+    for s in (1, 50):
+        at = d + "/rollouts/step_%06d" % s
+        os.makedirs(at)
+        with open(at + "/trajectories.jsonl", "w") as f:
+            for i, c in enumerate(CATEGORIES):
+                t = trajectory(at, i, c, arm)
+                t["adv_seq"] = 0.7 if t["acc"] else -1.1
+                t["adv"] = [t["adv_seq"] if m else 0 for m in t["mask"]]
+                f.write(json.dumps(t) + "\n")
     open(d + "/peak_rss_mib", "w").write("812.5\n")
 
 

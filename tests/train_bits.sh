@@ -56,6 +56,7 @@ tiny_train stopped --resume || exit 1
 same "stopped by SIGTERM, then resumed" whole stopped
 
 grep -q '"max_logp_diff":0' "$tmp/whole/metrics.jsonl" || { echo "not ok: no log-prob check in the metrics"; bad=1; }
+grep -q '"adv":\[' "$tmp/whole/rollouts/step_000001/trajectories.jsonl" || { echo "not ok: no rollouts kept with their advantages"; bad=1; }
 ls "$tmp"/whole/eval/rl_*.json >/dev/null || { echo "not ok: no evaluation"; bad=1; }
 "$exe" train "$tmp/tiny.yaml" --set run.dir="$tmp/whole" >"$tmp/refuse.log" 2>&1 && { echo "not ok: overwrites a run"; bad=1; }
 grep -q -- '--resume' "$tmp/refuse.log" || { echo "not ok: no advice for an existing run"; bad=1; }

@@ -13,11 +13,11 @@ function python(code) {
 }
 const picture = im => im && im.file && im.file[0] === "@" ? D.images[+im.file.slice(1)] : null;
 const items = D.trajs.map(x => {
-  const e = D.evals[x.eval] || {}, t = x.t, s = t.sample || {};
+  const e = x.from.eval === undefined ? x.from : D.evals[x.from.eval], t = x.t, s = t.sample || {};
   const user = (s.messages || []).find(m => m.role === "user"), content = user ? user.content : "";
   const question = typeof content === "string" ? content : content.filter(p => p.type === "text").map(p => p.text).join(" ");
   const calls = (t.turns || []).filter(u => u.code !== undefined && u.code !== null);
-  const how = [e.force !== "free" ? "forced " + e.force : "", e.tile_scale ? `size ${e.tile_scale}` : "", e.shuffled ? "shuffled pictures" : ""].filter(Boolean).join(", ");
+  const how = [e.rollout_step ? `training, step ${e.rollout_step}` : "", e.force && e.force !== "free" ? "forced " + e.force : "", e.tile_scale ? `size ${e.tile_scale}` : "", e.shuffled ? "shuffled pictures" : ""].filter(Boolean).join(", ");
   return { x, t, e, question, calls, category: s.category || "all", truth: s.answer, ok: t.acc >= 0.5, used: calls.length > 0, name: (label(e) || "run") + (how ? ` (${how})` : ""),
     failed: calls.some(u => u.tool && !u.tool.ok), pics: (t.images || []).map(picture) };
 });
