@@ -28,7 +28,7 @@ static void product_tasks(void *ctx, int begin, int end, int thread)
 
 /* Blocks of up to ROW_STEP x COL_STEP keep the left operand in L1 and the right one in L2; blocks of equal size, and
  * for few of them a multiple of the threads, keep everyone busy to the end. */
-enum { ROW_STEP = 48, COL_STEP = 128, COL_MIN = 2 * LANES };
+enum { ROW_STEP = 48, ROW_MIN = 12, COL_STEP = 128, COL_MIN = 2 * LANES };
 
 static int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -80,41 +80,66 @@ void cpu_matmul_nn(cpu *c, float *dx, const float *dy, int64_t dy_row, int64_t r
                         .depth = (int)outputs});
 }
 
-typedef struct column_sums {
-    float *sum;
-    const float *dy;
-    int64_t rows, dy_row, outputs;
-} column_sums;
+/* dw += dy^T x. The chain over rows is long, so a task walks it in blocks of DEPTH_STEP rows, whose x stays in L2 while
+ * all its outputs pass; the accumulators wait in dw between two blocks. */
+enum { DEPTH_STEP = 256 };
 
-static void column_sum_tasks(void *ctx, int begin, int end, int thread)
+typedef struct outer {
+    const kern *k;
+    float *dw, *dbias;
+    const float *dy, *x;
+    int64_t dy_row, rows;
+    int outputs, inputs, row_step, col_step, row_tasks;
+} outer;
+
+static void outer_tasks(void *ctx, int begin, int end, int thread)
 {
     (void)thread;
-    const column_sums *s = ctx;
-    int64_t lo = (int64_t)begin * LANES, hi = (int64_t)end * LANES < s->outputs ? (int64_t)end * LANES : s->outputs;
-    for (int64_t r = 0; r < s->rows; r++)
-        for (int64_t o = lo; o < hi; o++) s->sum[o] += s->dy[r * s->dy_row + o];
+    const outer *o = ctx;
+    for (int t = begin; t < end; t++) {
+        int row = t % o->row_tasks * o->row_step, col = t / o->row_tasks * o->col_step;
+        int last = o->outputs - row < o->row_step ? o->outputs : row + o->row_step;
+        for (int64_t k = 0; k < o->rows; k += DEPTH_STEP) {
+            int depth = o->rows - k < DEPTH_STEP ? (int)(o->rows - k) : DEPTH_STEP;
+            for (int at = row; at < last; at += ROW_STEP)
+                o->k->gemm(&(gemm_args){.c = o->dw + (int64_t)at * o->inputs + col,
+                                        .c_row = o->inputs,
+                                        .a = o->dy + k * o->dy_row + at,
+                                        .a_row = 1,
+                                        .a_col = o->dy_row,
+                                        .b = o->x + k * o->inputs + col,
+                                        .b_panel = LANES,
+                                        .b_row = o->inputs,
+                                        .rows = last - at < ROW_STEP ? last - at : ROW_STEP,
+                                        .cols = o->inputs - col < o->col_step ? o->inputs - col : o->col_step,
+                                        .depth = depth,
+                                        .chain = true});
+            for (int64_t i = k; o->dbias && col == 0 && i < k + depth; i++)
+                for (int j = row; j < last; j++) o->dbias[j] += o->dy[i * o->dy_row + j];
+        }
+    }
 }
 
 void cpu_matmul_tn(cpu *c, float *dw, float *dbias, const float *dy, int64_t dy_row, const float *x, int64_t rows,
                    int64_t outputs, int64_t inputs)
 {
-    if (rows == 0) return;
-    run(c, &(gemm_args){.c = dw,
-                        .c_row = inputs,
-                        .a = dy,
-                        .a_row = 1,
-                        .a_col = dy_row,
-                        .b = x,
-                        .b_panel = LANES,
-                        .b_row = inputs,
-                        .rows = (int)outputs,
-                        .cols = (int)inputs,
-                        .depth = (int)rows,
-                        .chain = true});
-    if (dbias) {
-        column_sums s = {dbias, dy, rows, dy_row, outputs};
-        cpu_for(c, (outputs + LANES - 1) / LANES, (double)rows * (double)outputs, column_sum_tasks, &s);
-    }
+    if (rows == 0 || outputs == 0) return;
+    outer o = {.k = c->k,
+               .dw = dw,
+               .dbias = dbias,
+               .dy = dy,
+               .x = x,
+               .dy_row = dy_row,
+               .rows = rows,
+               .outputs = (int)outputs,
+               .inputs = (int)inputs};
+    int col_tasks = inputs ? ceil_div(o.inputs, COL_STEP) : 1;
+    int row_tasks = c->n_thread == 1 ? 1 : ceil_div(2 * c->n_thread, col_tasks); /* a few for each thread */
+    o.col_step = ceil_div(ceil_div(o.inputs, col_tasks), COL_MIN) * COL_MIN;
+    o.row_step = ceil_div(ceil_div(o.outputs, row_tasks), ROW_MIN) * ROW_MIN;
+    o.row_tasks = ceil_div(o.outputs, o.row_step);
+    if (o.col_step) col_tasks = ceil_div(o.inputs, o.col_step);
+    cpu_for(c, (int64_t)o.row_tasks * col_tasks, 2.0 * (double)(rows * outputs * inputs), outer_tasks, &o);
 }
 
 void cpu_linear_fwd(backend *b, tensor *y, const tensor *x, const tensor *w, const tensor *bias)
