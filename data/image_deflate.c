@@ -56,6 +56,16 @@ static int length_slot(int length, int *extra)
 
 static int distance_slot(int distance, int *extra) { return slot((unsigned)distance - 1, 2, extra); }
 
+/* Of the first n nodes without a parent. */
+static int lightest(const uint64_t *weight, const int *parent, int n)
+{
+    int best = 0;
+    while (best < n - 1 && parent[best] >= 0) best++;
+    for (int i = best + 1; i < n; i++)
+        if (parent[i] < 0 && weight[i] < weight[best]) best = i;
+    return best;
+}
+
 /* Huffman code lengths of n symbols, at most `most`; a tree that is too deep is made again from flatter counts. */
 static void find_lengths(uint8_t *length, const uint32_t *count, int n, int most)
 {
@@ -68,17 +78,13 @@ static void find_lengths(uint8_t *length, const uint32_t *count, int n, int most
     if (m < 2) return;
     do {
         for (int i = 0; i < 2 * m - 1; i++) parent[i] = -1;
-        for (int k = m; k < 2 * m - 1; k++) { /* join the two lightest */
-            int a = -1, b = -1;
-            for (int i = 0; i < k; i++) {
-                if (parent[i] >= 0) continue;
-                if (a < 0 || weight[i] < weight[a])
-                    b = a, a = i;
-                else if (b < 0 || weight[i] < weight[b])
-                    b = i;
+        for (int k = m; k < 2 * m - 1; k++) {
+            weight[k] = 0;
+            for (int child = 0; child < 2; child++) {
+                int a = lightest(weight, parent, k);
+                weight[k] += weight[a];
+                parent[a] = k;
             }
-            weight[k] = weight[a] + weight[b];
-            parent[a] = parent[b] = k;
         }
         depth[2 * m - 2] = deepest = 0;
         for (int i = 2 * m - 3; i >= 0; i--) {
