@@ -7,6 +7,8 @@
 
 enum {
     SYNTH_SIDE = 672, /* pixels of every picture */
+    /* How the demo's model sees it (launch/demo.mk: --resample 2): Pillow and torchvision have this filter alike. */
+    SYNTH_FILTER = RESAMPLE_BILINEAR,
     SYNTH_BLOCK = 8,  /* pixels per side of one pixel of the model's view */
     SYNTH_VIEW = SYNTH_SIDE / SYNTH_BLOCK,
     SYNTH_CELL = 224,   /* pitch of the lattice a scene's cards stand on */

@@ -54,15 +54,17 @@ typedef struct drawing {
     examples *to;
 } drawing;
 
-/* The view's pixels: a window aligned to the view's grid shrinks to exactly the pixels the whole picture gives. */
+/* The view's pixels: a window aligned to the view's grid shrinks to exactly the pixels the whole picture gives, but for
+ * its outermost ones, where the filter would reach further. */
 static void look(const synth_scene *s, float *x)
 {
     image window, view;
-    int centre = SYNTH_CELL + SYNTH_CENTRE, half = AROUND / 2 * SYNTH_BLOCK;
-    synth_crop(&window, &s->picture, centre - SYNTH_BLOCK / 2, centre - SYNTH_BLOCK / 2, half);
-    status st = image_resize(&view, &window, AROUND, AROUND, RESAMPLE_BOX);
+    int centre = SYNTH_CELL + SYNTH_CENTRE, side = AROUND + 2;
+    synth_crop(&window, &s->picture, centre - SYNTH_BLOCK / 2, centre - SYNTH_BLOCK / 2, side / 2 * SYNTH_BLOCK);
+    status st = image_resize(&view, &window, side, side, (resample)SYNTH_FILTER);
     CHECK(st == ST_OK);
-    for (int i = 0; i < PIXELS; i++) x[i] = (float)view.rgb[i];
+    for (int y = 0, i = 0; y < AROUND; y++)
+        for (int k = 0; k < 3 * AROUND; k++) x[i++] = (float)view.rgb[3 * ((y + 1) * side + 1) + k];
     image_free(&view);
     image_free(&window);
     /* the card's own colour, averaged over a strip far from the detail */

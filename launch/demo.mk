@@ -30,7 +30,7 @@ $(D)/corpus/data.jsonl:
 	@$(job) corpus $(CD) data synth --kind sft --n 3000 --seed 1 --split corpus --out $(D)/corpus
 $(D)/model/config.json: | $(D)/tokenizer.json
 	@$(job) init $(CD) init --config configs/demo_model.json --tokenizer $(D)/tokenizer.json \
-		--min-pixels 7056 --max-pixels 7056 --resample 4 --out $(D)/model
+		--min-pixels 7056 --max-pixels 7056 --resample 2 --out $(D)/model
 $(D)/data/%/.done: | $(D)/model/config.json
 	@$(job) data/$* launch/demo_data $(CD) $(D) $*
 	@touch $@
