@@ -20,8 +20,8 @@ enum { IMAGE_MAX_SIDE = 32768, IMAGE_MAX_PIXELS = 1 << 28 };
  * (as the processor given a PIL image). */
 status image_decode(image *out, const void *bytes, size_t n, const char *what);
 status image_read_file(image *out, const char *path);
-/* PNG, 8-bit RGB, or a palette when the picture has <= 256 colours; bytes malloc'ed, caller frees. fast: level 1; with
- * a palette an encoder of our own for drawn pictures (image_deflate.c). */
+/* PNG, 8-bit RGB, or a palette when the picture has <= 256 colours; bytes malloc'ed, caller frees. fast: for
+ * drawn pictures, whose rows repeat. */
 status image_encode_png(const image *im, int fast, uint8_t **bytes, size_t *n);
 status image_write_png(const image *im, const char *path);
 void image_free(image *im);

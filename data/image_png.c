@@ -12,6 +12,7 @@
 
 #ifdef HAVE_PNG
 #include <png.h>
+#include <zlib.h> /* Z_RLE */
 
 typedef struct reader {
     const uint8_t *at;
@@ -232,18 +233,6 @@ static void pack_row(uint8_t *to, const uint8_t *index, int w, int depth)
     }
 }
 
-/* The picture's rows, each after its filter byte 0, as a zlib stream. */
-static status deflate_picture(image_deflate *d, const picture *pic, uint8_t *row, const uint8_t **packed, size_t *n)
-{
-    row[0] = PNG_FILTER_VALUE_NONE;
-    for (int y = 0, times; y < pic->im->h; y += times) {
-        for (times = 1; y + times < pic->im->h && pic->same[y + times];) times++;
-        pack_row(row + 1, pic->index + (size_t)y * (size_t)pic->im->w, pic->im->w, pic->depth);
-        TRY(image_deflate_rows(d, row, times));
-    }
-    return image_deflate_end(d, packed, n);
-}
-
 static void write_header(png_structp png, png_infop info, const picture *pic)
 {
     png_set_IHDR(png, info, (png_uint_32)pic->im->w, (png_uint_32)pic->im->h, pic->depth,
@@ -255,10 +244,12 @@ static void write_header(png_structp png, png_infop info, const picture *pic)
 static void write_pixels(png_structp png, png_infop info, const picture *pic, uint8_t *row, int fast)
 {
     png_set_compression_level(png, fast ? 1 : 6);
+    if (fast) png_set_compression_strategy(png, Z_RLE); /* rows like the one above, less it, are runs of zeros */
     png_set_filter(png, PNG_FILTER_TYPE_BASE,
-                   pic->n_pal >= 0 ? PNG_FILTER_NONE
-                   : fast          ? PNG_FILTER_UP
-                                   : PNG_ALL_FILTERS);
+                   fast              ? PNG_FILTER_UP
+                   : pic->n_pal >= 0 ? PNG_FILTER_NONE
+                                     : PNG_ALL_FILTERS);
+    write_header(png, info, pic);
     png_write_info(png, info);
     for (int y = 0; y < pic->im->h; y++) {
         size_t at = (size_t)y * (size_t)pic->im->w;
@@ -272,8 +263,7 @@ static void write_pixels(png_structp png, png_infop info, const picture *pic, ui
     png_write_end(png, info);
 }
 
-/* packed: the zlib stream of n bytes, or NULL to leave that to libpng. */
-static status encode(writer *w, const picture *pic, uint8_t *row, int fast, const uint8_t *packed, size_t n)
+static status encode(writer *w, const picture *pic, uint8_t *row, int fast)
 {
     png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, w->error, keep_error, drop_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
@@ -284,14 +274,7 @@ static status encode(writer *w, const picture *pic, uint8_t *row, int fast, cons
         st = FAIL(ST_ENOMEM, "encoding a %dx%d PNG: %s", pic->im->w, pic->im->h, w->error);
     } else {
         png_set_write_fn(png, w, writer_write, writer_flush);
-        write_header(png, info, pic);
-        if (packed) {
-            png_write_info(png, info);
-            png_write_chunk(png, (png_const_bytep) "IDAT", packed, n);
-            png_write_chunk(png, (png_const_bytep) "IEND", NULL, 0);
-        } else {
-            write_pixels(png, info, pic, row, fast);
-        }
+        write_pixels(png, info, pic, row, fast);
     }
     png_destroy_write_struct(png ? &png : NULL, info ? &info : NULL);
     return st;
@@ -303,24 +286,18 @@ status image_encode_png(const image *im, int fast, uint8_t **bytes, size_t *n)
     const size_t width = (size_t)im->w, height = (size_t)im->h;
     picture *pic = calloc(1, sizeof *pic + height * sizeof *pic->same);
     writer *w = calloc(1, sizeof *w);
-    uint8_t *row = malloc(width + 1), *index = malloc(width * height);
-    image_deflate *d = NULL;
-    const uint8_t *packed = NULL;
-    size_t n_packed = 0;
+    uint8_t *row = malloc(width), *index = malloc(width * height);
     status st = pic && w && row && index ? ST_OK : FAIL(ST_ENOMEM, "out of memory encoding a %dx%d PNG", im->w, im->h);
     if (st == ST_OK) {
         pic->im = im, pic->index = index, pic->same = (bool *)(pic + 1);
         find_palette(pic);
         pic->depth = pic->n_pal < 0 || pic->n_pal > 16 ? 8 : pic->n_pal > 4 ? 4 : pic->n_pal > 2 ? 2 : 1;
-        if (fast && pic->n_pal > 0) st = image_deflate_begin(&d, 1 + (width * (size_t)pic->depth + 7) / 8);
+        st = encode(w, pic, row, fast);
     }
-    if (d) st = deflate_picture(d, pic, row, &packed, &n_packed);
-    if (st == ST_OK) st = encode(w, pic, row, fast, packed, n_packed);
     if (st == ST_OK)
         *bytes = w->bytes, *n = w->n;
     else if (w)
         free(w->bytes);
-    image_deflate_free(d);
     free(w);
     free(row);
     free(index);

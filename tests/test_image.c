@@ -322,32 +322,6 @@ static void test_png_round_trip(void **state)
             }
 }
 
-/* What our own encoder does only for large or odd pictures. */
-static void test_png_drawn(void **state)
-{
-    (void)state;
-    image many = noise(300, 300, 256, 8), column = {1, 700, NULL}, wide = noise(IMAGE_MAX_SIDE, 2, 200, 9);
-    assert_true(round_trip(&many, 1) > 80000); /* several Huffman blocks; noise can't shrink */
-    image flat = enlarge(&(image){1, 1, many.rgb}, 1000, 1000);
-    assert_true(round_trip(&flat, 1) < 1000);
-    column.rgb = flat.rgb; /* rows of two bytes */
-    round_trip(&column, 1);
-    image far = enlarge(&wide, 1, 3); /* a row is longer than the longest distance */
-    round_trip(&far, 1);
-    /* With the filter byte and the end of the block Fibonacci's numbers: the deepest tree, codes beyond 15 bits. */
-    static const int counts[] = {1, 1, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584, 4181};
-    enum { SUM = 10943 };
-    image rare = {SUM, 1, malloc(3 * SUM)};
-    for (int i = 0, colour = 0; i < SUM; colour++) /* equal pixels stand apart */
-        for (int k = 0; k < counts[colour]; k++, i++) memset(rare.rgb + 3 * (i * 6764 % SUM), 10 * colour, 3);
-    round_trip(&rare, 1);
-    image_free(&many);
-    image_free(&flat);
-    image_free(&wide);
-    image_free(&far);
-    image_free(&rare);
-}
-
 /* Every truncation and a flipped bit anywhere must be refused (the CRC sees it) and must not crash. */
 static void damage(int colours, int fast)
 {
@@ -512,7 +486,7 @@ int main(void)
                                        cmocka_unit_test(test_patches),        cmocka_unit_test(test_processor_json),
                                        cmocka_unit_test(test_not_an_image),   cmocka_unit_test(test_resize_equal_rows),
 #ifdef HAVE_PNG
-                                       cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_drawn),
+                                       cmocka_unit_test(test_png_round_trip),
                                        cmocka_unit_test(test_png_damage),     cmocka_unit_test(test_png_speed),
 #endif
                                        cmocka_unit_test(test_against_pillow)};
