@@ -7,7 +7,6 @@
 
 #ifdef HAVE_PYTHON
 
-#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,9 +175,6 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
 {
     py.limits = l;
     set_environment();
-    mallopt(M_ARENA_MAX, 2);            /* each further arena would reserve 64 MiB of the address-space limit */
-    mallopt(M_MMAP_THRESHOLD, 4 << 20); /* pictures and their arithmetic reuse pages instead of mapping new ones */
-    mallopt(M_TRIM_THRESHOLD, 8 << 20);
     TRY(initialize());
     signal(SIGXFSZ, SIG_IGN); /* a write past the limit is EFBIG, an OSError in Python */
     PyObject *ns = PyDict_New();

@@ -270,8 +270,8 @@ status pool_zygote_start(boxd *b)
     char libs[4096], fd_arg[16], exe[32];
     const char *path = getenv("LD_LIBRARY_PATH");
     snprintf(libs, sizeof libs, "LD_LIBRARY_PATH=%s", path ? path : "");
-    /* Huge pages for its heap: a fork of it copies one entry for 512 pages. */
-    char *env[] = {(char *)"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", path ? libs : NULL, NULL};
+    /* Its heap in huge pages: a fork copies one entry for 512 pages. Symbols resolved once, not in every box. */
+    char *env[] = {(char *)"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", (char *)"LD_BIND_NOW=1", path ? libs : NULL, NULL};
     int sock = fcntl(sv[1], F_DUPFD, 64); /* the one descriptor it inherits besides 0-2 */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     snprintf(fd_arg, sizeof fd_arg, "%d", sock);

@@ -481,6 +481,7 @@ static _Noreturn void give_up(int ctl)
 
 _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out, int img)
 {
+    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* the zygote's huge pages stay; what a turn asks for comes as it is used */
     jail own = *j;
     runner r = {.j = &own, .l = l, .ctl = ctl, .out = out, .img = img, .input = -1, .side = {{-1, -1}, {-1, -1}}};
     sigset_t chld;
@@ -495,7 +496,6 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
         (void)FAIL(ST_ESYS, "sandbox: no memory for a runner");
         give_up(ctl);
     }
-    prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* the zygote's huge pages stay; what a turn asks for comes as it is used */
     if (jail_box(&own, l) != ST_OK) give_up(ctl);
     close(own.proc);
     if (own.pidns >= 0) close(own.pidns);

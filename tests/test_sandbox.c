@@ -134,6 +134,48 @@ static void text_is_ordered_bounded_and_clean(void **s)
     box_close(b);
 }
 
+static void the_last_expression_is_shown(void **s)
+{
+    (void)s;
+    static const char *const t[][2] = {
+        {"", ""},
+        {"1", "1\n"},
+        {"'a'\n'b'", "'b'\n"},
+        {"1; 2", "2\n"},
+        {"x = 1", ""},
+        {"x = 3; x\n\n", "3\n"},
+        {"x # why\n# end", "3\n"},
+        {"x, x", "(3, 3)\n"},
+        {"*[1], 2", "(1, 2)\n"},
+        {"y = '''\nx\n'''", ""},
+        {"y", "'\\nx\\n'\n"},
+        {"z = x + \\\nx", ""},
+        {"z = (1,\n2\n)", ""},
+        {"(z,\nx)", "((1, 2), 3)\n"},
+        {"z = [\nx\n]", ""},
+        {"if x:\n    9", ""},
+        {"if x: 9", ""},
+        {"for i in 1, 2:\n    pass\ni", "2\n"},
+        {"def f():\n    return 8\nf()", "8\n"},
+        {"if 0: pass\nelse: x", ""},
+        {"from __future__ import annotations\nx", "3\n"},
+        {"print('a')\nprint('b')", "a\nb\n"},
+    };
+    box *b = open_box(1);
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) says(b, t[i][0], t[i][1]);
+    static const struct {
+        const char *code;
+        int line;
+    } wrong[] = {{"a = 1\n\n1 / 0", 3}, {"a = 1\n(\n\n1 / 0)", 4}, {"if 1\nx", 1}, {"x = '''\nx", 1}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        box_result r = test_turn(pool, b, wrong[i].code);
+        assert_int_equal(r.verdict, BOX_PY_ERROR);
+        assert_int_equal(r.error_line, wrong[i].line);
+        box_result_free(&r);
+    }
+    box_close(b);
+}
+
 static void pictures_come_in_and_go_out(void **s)
 {
     (void)s;
@@ -337,11 +379,17 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(state_lives_over_turns),      cmocka_unit_test(a_failed_turn_is_undone),
-        cmocka_unit_test(errors_are_described),        cmocka_unit_test(text_is_ordered_bounded_and_clean),
-        cmocka_unit_test(pictures_come_in_and_go_out), cmocka_unit_test(generators_follow_the_seed),
-        cmocka_unit_test(boxes_do_not_see_each_other), cmocka_unit_test(many_live_at_once),
-        cmocka_unit_test(misuse_is_refused),           cmocka_unit_test(options_are_checked_before_work),
+        cmocka_unit_test(state_lives_over_turns),
+        cmocka_unit_test(a_failed_turn_is_undone),
+        cmocka_unit_test(errors_are_described),
+        cmocka_unit_test(text_is_ordered_bounded_and_clean),
+        cmocka_unit_test(the_last_expression_is_shown),
+        cmocka_unit_test(pictures_come_in_and_go_out),
+        cmocka_unit_test(generators_follow_the_seed),
+        cmocka_unit_test(boxes_do_not_see_each_other),
+        cmocka_unit_test(many_live_at_once),
+        cmocka_unit_test(misuse_is_refused),
+        cmocka_unit_test(options_are_checked_before_work),
     };
     rc = cmocka_run_group_tests(tests, NULL, NULL);
     box_pool_destroy(pool);
