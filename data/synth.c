@@ -28,7 +28,7 @@ typedef struct look {
 } look;
 static const look LOOKS[] = {
     {SYNTH_RD_EASY, 32, false, .32f}, {SYNTH_ROT_HARD, 32, false, .08f}, {SYNTH_RD_HARD, 1, true, .16f},
-    {SYNTH_ROT_HARD, 1, true, .10f},  {SYNTH_CNT_EASY, 32, false, .22f}, {SYNTH_RD_HARD, 1, false, .04f},
+    {SYNTH_ROT_HARD, 1, true, .10f},  {SYNTH_CNT_EASY, 32, false, .28f}, {SYNTH_RD_HARD, 1, false, .04f},
     {SYNTH_ROT_HARD, 1, false, .04f}, {SYNTH_CNT_HARD, 1, false, .04f}, {SYNTH_RD_MID, 2, false, .03f},
     {SYNTH_RD_MID, 4, false, .03f},   {SYNTH_RD_MID, 8, false, .12f},   {SYNTH_RD_MID, 16, false, .16f},
 };

@@ -163,8 +163,8 @@ static void labels(void **state)
         sample_free(&s);
     }
     dataset_close(d);
-    static const int total = 134; /* the shares' sum in percent; turned is the sum of two of them */
-    assert_in_range(large, N * 88 / total - 4, N * 88 / total + 4);
+    static const int total = 140; /* the shares' sum in percent; turned is the sum of two of them */
+    assert_in_range(large, N * 94 / total - 4, N * 94 / total + 4);
     assert_in_range(medium, N * 28 / total - 2, N * 28 / total + 2);
     assert_in_range(small, N * 6 / total - 2, N * 6 / total + 2);
     assert_in_range(turned, N * 18 / total - 2, N * 18 / total + 2);
