@@ -20,7 +20,7 @@ import sys
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import AutoProcessor, AutoTokenizer, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 try:  # transformers 5: the default processor resizes tensors, not Pillow's way
@@ -32,7 +32,6 @@ BOUND = 1e-4
 SIDE_FILES = ["tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "chat_template.json",
               "generation_config.json"]
 STD = 0.26130258  # the smallest of the three: one level of a byte is at most 1 / 255 / STD in pixel_values
-BOX = 4
 HERE = os.path.dirname(os.path.abspath(__file__))
 exe, work = sys.argv[1], sys.argv[2]
 torch.manual_seed(0)
@@ -160,15 +159,6 @@ def compare(directory, model, rows):
     return worst, tokens, images
 
 
-def auto_processor(directory):
-    """What the directory alone gives. Only the box filter needs Pillow's image processor: torchvision has no such filter,
-    and a processor that uses it refuses the picture. AutoProcessor itself takes no such choice in all versions."""
-    processor = AutoProcessor.from_pretrained(directory)
-    if processor.image_processor.resample == BOX:
-        processor.image_processor = AutoImageProcessor.from_pretrained(directory, use_fast=False)
-    return processor
-
-
 def prepare(processor, messages, **kwargs):
     return processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="pt", **kwargs)
 
@@ -210,7 +200,7 @@ def end_to_end(directory, rows, folder, what, new_tokens, answer_text=None):
     """rows: prompts without assistant turns, picture paths relative to folder. Their greedy first turns, and the scores of
     prompt and turn together, must be what transformers makes of the directory. answer_text: for a random model, scored in
     place of its turns, which are no text."""
-    processor, model = auto_processor(directory), Qwen2_5_VLForConditionalGeneration.from_pretrained(directory).eval()
+    processor, model = AutoProcessor.from_pretrained(directory), Qwen2_5_VLForConditionalGeneration.from_pretrained(directory).eval()
     vocab = model.get_input_embeddings().weight.shape[0]
     limits = {"suppress_tokens": unwritten(processor.tokenizer, vocab)} if answer_text else {}
     for r in rows:
@@ -271,9 +261,9 @@ def shake(model):
 
 
 def demo_model():
-    """The demo's shape and its view: every picture as 84x84, box filter."""
+    """The demo's shape and its view: every picture as 84x84, bilinear filter."""
     codedance("init", "--config", os.path.join(HERE, "..", "configs", "demo_model.json"), "--tokenizer",
-              path("tokenizer.json"), "--seed", "5", "--min-pixels", "7056", "--max-pixels", "7056", "--resample", "4",
+              path("tokenizer.json"), "--seed", "5", "--min-pixels", "7056", "--max-pixels", "7056", "--resample", "2",
               "--out", path("demo_fresh"))
     model = load(path("demo_fresh"))
     shake(model)
