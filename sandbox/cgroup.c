@@ -279,6 +279,7 @@ int cgroup_take(cgroup_set *s)
     for (int i = 0; i < s->n_slot; i++)
         if (!s->used[i]) {
             s->used[i] = true;
+            cgroup_memory(s, i, s->memory_bytes); /* a canary whose whole jail was killed left a small one */
             return i;
         }
     if (s->n_slot == SLOTS_MAX || !make_slot(s, s->n_slot)) return -1;
