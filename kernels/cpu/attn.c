@@ -43,13 +43,10 @@ static int check_cu(const tensor *cu, int64_t rows)
 }
 
 /* Rows of head_dim floats -> [block][head_dim][16], zeros behind the last row. */
-static void transpose_blocks(float *out, const float *in, int64_t in_row, int n, int dim)
+static void transpose_blocks(const kern *k, float *out, const float *in, int64_t in_row, int n, int dim)
 {
-    if (n % ATTN_BLOCK) memset(out + (int64_t)n / ATTN_BLOCK * dim * LANES, 0, (size_t)dim * LANES * sizeof(float));
-    for (int i = 0; i < n; i++, in += in_row) {
-        float *to = out + (int64_t)(i / ATTN_BLOCK) * dim * LANES + i % ATTN_BLOCK;
-        for (int d = 0; d < dim; d++) to[d * LANES] = in[d];
-    }
+    for (int i = 0; i < n; i += ATTN_BLOCK, in += ATTN_BLOCK * in_row, out += dim * LANES)
+        k->to_lanes(out, in, in_row, n - i < ATTN_BLOCK ? n - i : ATTN_BLOCK, dim);
 }
 
 /* Thread scratch: pointers to key blocks and value blocks, then floats. */
@@ -76,7 +73,7 @@ static void fwd_tasks(void *ctx, int begin, int end, int thread)
         const float *rows = j->qkv + j->cu[s] * width;
         const float *keys = rows + (a->n_head + h) * dim, *values = keys + a->n_kv * dim;
         float *k_t = floats(j, thread);
-        transpose_blocks(k_t, keys, width, n, dim);
+        transpose_blocks(j->c->k, k_t, keys, width, n, dim);
         for (int b = 0; b < blocks(n); b++) {
             k[b] = k_t + (int64_t)b * dim * LANES;
             v[b] = values + b * ATTN_BLOCK * width;
@@ -136,13 +133,14 @@ static void bwd_tasks(void *ctx, int begin, int end, int thread)
         const float *keys = rows + (a->n_head + h) * dim, *values = keys + a->n_kv * dim;
         float *d_rows = j->dqkv + first * width, *dk = d_rows + (a->n_head + h) * dim, *dv = dk + a->n_kv * dim;
         float *k_t = floats(j, thread), *v_t = k_t + (int64_t)j->max_block * dim * LANES;
-        float *dk_t = v_t + (int64_t)j->max_block * dim * LANES, *dv_t = dk_t + dim * LANES;
-        transpose_blocks(k_t, keys, width, n, dim);
-        transpose_blocks(v_t, values, width, n, dim);
-        for (int i = 0; i < n; i++)
-            memset(d_rows + i * width + h * group * dim, 0, (size_t)group * (size_t)dim * sizeof(float));
+        transpose_blocks(j->c->k, k_t, keys, width, n, dim);
+        transpose_blocks(j->c->k, v_t, values, width, n, dim);
+        for (int i = 0; i < n; i++) {
+            memset(d_rows + i * width + h * group * dim, 0, (size_t)(group * dim) * sizeof(float));
+            memset(dk + i * width, 0, (size_t)dim * sizeof(float));
+            memset(dv + i * width, 0, (size_t)dim * sizeof(float));
+        }
         for (int b = 0; b < blocks(n); b++) {
-            memset(dk_t, 0, 2 * (size_t)dim * LANES * sizeof(float));
             for (int q = h * group; q < (h + 1) * group; q++) {
                 int64_t o_at = first * o_width(a) + q * dim, head_at = (int64_t)first * a->n_head + q;
                 j->c->k->attn_bwd(&(attn_bwd_args){.q = rows + q * dim,
@@ -151,24 +149,19 @@ static void bwd_tasks(void *ctx, int begin, int end, int thread)
                                                    .lse = j->lse + head_at,
                                                    .delta = j->delta + head_at,
                                                    .dq = d_rows + q * dim,
+                                                   .dk = dk,
+                                                   .dv = dv,
                                                    .qkv_row = width,
                                                    .o_row = o_width(a),
                                                    .head_row = a->n_head,
                                                    .k_t = k_t,
                                                    .v_t = v_t,
-                                                   .dk_t = dk_t,
-                                                   .dv_t = dv_t,
                                                    .n_row = n,
                                                    .head_dim = dim,
                                                    .block = b,
                                                    .causal = a->causal,
                                                    .scale = a->scale});
             }
-            for (int i = b * ATTN_BLOCK; i < n && i < (b + 1) * ATTN_BLOCK; i++)
-                for (int d = 0; d < dim; d++) {
-                    dk[i * width + d] = dk_t[d * LANES + i % ATTN_BLOCK];
-                    dv[i * width + d] = dv_t[d * LANES + i % ATTN_BLOCK];
-                }
         }
     }
 }
@@ -206,7 +199,7 @@ void cpu_attn_bwd(backend *b, tensor *dqkv, const tensor *dout, const tensor *o,
                   .dout = dout->data,
                   .cu = cu->data,
                   .max_block = blocks(check_cu(cu, n))};
-    if (n == 0 || !reserve(&j, 2 * (int64_t)(j.max_block + 1) * a->head_dim * LANES)) return;
+    if (n == 0 || !reserve(&j, 2 * (int64_t)j.max_block * a->head_dim * LANES)) return;
     if (!cpu_reserve(c, c->n_thread, c->n_thread, (size_t)(n * a->n_head) * sizeof(float))) return;
     j.delta = cpu_scratch(c, c->n_thread);
     dots_job d = {c->k, j.delta, dout->data, o->data, a->n_head, a->head_dim};

@@ -130,6 +130,7 @@ void cpu_forget(cpu *c, const void *begin, size_t bytes)
 }
 
 typedef struct pack_job {
+    const kern *k;
     float *panels;
     const float *w;
     int64_t outputs, inputs;
@@ -140,10 +141,8 @@ static void pack_tasks(void *ctx, int begin, int end, int thread)
     (void)thread;
     const pack_job *j = ctx;
     for (int64_t o = (int64_t)begin * LANES; o < (int64_t)end * LANES; o += LANES) {
-        int64_t n = j->outputs - o < LANES ? j->outputs - o : LANES;
-        float *panel = j->panels + o * j->inputs;
-        for (int64_t i = 0; i < j->inputs; i++)
-            for (int64_t k = 0; k < LANES; k++) panel[i * LANES + k] = k < n ? j->w[(o + k) * j->inputs + i] : 0.0f;
+        int n = j->outputs - o < LANES ? (int)(j->outputs - o) : LANES;
+        j->k->to_lanes(j->panels + o * j->inputs, j->w + o * j->inputs, j->inputs, n, j->inputs);
     }
 }
 
@@ -180,8 +179,8 @@ const float *cpu_pack(cpu *c, const tensor *w)
         return NULL;
     }
     if (!p->fresh) {
-        pack_job j = {p->panels, w->data, outputs, inputs};
-        cpu_for(c, (outputs + LANES - 1) / LANES, 4.0 * (double)need, pack_tasks, &j);
+        pack_job j = {c->k, p->panels, w->data, outputs, inputs};
+        cpu_for(c, (outputs + LANES - 1) / LANES, 2.0 * (double)need, pack_tasks, &j);
     }
     p->fresh = true;
     return p->panels;

@@ -44,13 +44,12 @@ typedef struct attn_args {
     float scale;
 } attn_args;
 
-/* Gradients of one head over one segment; dk_t and dv_t accumulate over the heads of the group. */
+/* Gradients of one head over one segment; dk and dv accumulate over the heads of the group. */
 typedef struct attn_bwd_args {
     const float *q, *k, *dout, *lse, *delta; /* rows; delta[i] = sum_d dout*o */
-    float *dq;                               /* rows, zeroed by the caller, accumulated over key blocks */
-    int64_t qkv_row, o_row, head_row;        /* strides of q/k/dq, dout, lse/delta */
+    float *dq, *dk, *dv;                     /* rows, zeroed by the caller; dq accumulates over key blocks */
+    int64_t qkv_row, o_row, head_row;        /* strides of q/k/dq/dk/dv, dout, lse/delta */
     const float *k_t, *v_t;                  /* [block][head_dim][16] */
-    float *dk_t, *dv_t;                      /* [head_dim][16] of this block */
     int n_row, head_dim, block;
     bool causal;
     float scale;
@@ -61,6 +60,9 @@ typedef struct attn_bwd_args {
     X(void, gemm, (const gemm_args *g)) \
     X(void, attn, (const attn_args *a)) \
     X(void, attn_bwd, (const attn_bwd_args *a)) \
+    /* up to 16 rows side by side in the lanes: to[c][16] = from[0..16][c], zeros for rows that are not there; and back */ \
+    X(void, to_lanes, (float *to, const float *from, int64_t from_row, int rows, int64_t cols)) \
+    X(void, from_lanes, (float *to, int64_t to_row, const float *from, int rows, int64_t cols)) \
     /* rows of `cols` contiguous floats */ \
     X(void, rmsnorm_fwd, (float *y, float *rstd, const float *x, const float *w, float eps, int64_t rows, int64_t cols)) \
     X(void, rmsnorm_bwd, (float *dx, const float *dy, const float *x, const float *w, const float *rstd, int64_t rows, int64_t cols)) \
