@@ -71,12 +71,26 @@ block_work block_work_rows(const block_work *w, int64_t n)
                         .dact = tensor_rows(&w->dact, 0, back)};
 }
 
+/* Every op outside attention works row by row or adds up over ascending rows, so a long batch may go through in steps
+ * that stay in the cache: the same bits, and the matrices between two ops never leave it. */
+static int64_t step_rows(const backend *b, int64_t n) { return b->row_step > 0 && b->row_step < n ? b->row_step : n; }
+
+static void attend_rows(backend *b, const block_acts *t, const block_params *p, const block_shape *s,
+                        const block_ctx *c, int64_t at, int64_t n)
+{
+    const attn_shape *a = &s->attn;
+    tensor x = tensor_rows(&t->x, at, n), n1 = tensor_rows(&t->n1, at, n), r1 = tensor_rows(&t->r1, at, n);
+    tensor qkv = tensor_rows(&t->qkv, at, n), cos = tensor_rows(&c->cos, at, n), sin = tensor_rows(&c->sin, at, n);
+    b->rmsnorm_fwd(b, &n1, &r1, &x, &p->norm1, s->eps);
+    b->linear_fwd(b, &qkv, &n1, &p->qkv_w, bias(&p->qkv_b));
+    b->rope_apply(b, &qkv, &cos, &sin, a->n_head + a->n_kv, a->head_dim, false); /* q and k heads */
+}
+
 void block_attend(backend *b, block_acts *t, const block_params *p, const block_shape *s, const block_ctx *c)
 {
     const attn_shape *a = &s->attn;
-    b->rmsnorm_fwd(b, &t->n1, &t->r1, &t->x, &p->norm1, s->eps);
-    b->linear_fwd(b, &t->qkv, &t->n1, &p->qkv_w, bias(&p->qkv_b));
-    b->rope_apply(b, &t->qkv, &c->cos, &c->sin, a->n_head + a->n_kv, a->head_dim, false); /* q and k heads */
+    const int64_t n = t->x.dim[0], step = step_rows(b, n);
+    for (int64_t at = 0; at < n; at += step) attend_rows(b, t, p, s, c, at, n - at < step ? n - at : step);
     if (c->kv) {
         tensor kv = *c->kv;
         b->kv_store(b, &kv, &t->qkv, &c->slot, a);
@@ -86,40 +100,72 @@ void block_attend(backend *b, block_acts *t, const block_params *p, const block_
     }
 }
 
+static void finish_rows(backend *b, tensor *y, const tensor *x, const block_acts *t, const block_work *w,
+                        const block_params *p, const block_shape *s, int64_t at, int64_t n)
+{
+    tensor x_in = tensor_rows(x, at, n), out = tensor_rows(y, at, n), o = tensor_rows(&t->o, at, n);
+    tensor m = tensor_rows(&t->m, at, n), n2 = tensor_rows(&t->n2, at, n), r2 = tensor_rows(&t->r2, at, n);
+    tensor gu = tensor_rows(&t->gu, at, n), act = tensor_rows(&t->act, at, n), branch = tensor_rows(&w->t, 0, n);
+    b->linear_fwd(b, &branch, &o, &p->o_w, bias(&p->o_b));
+    b->add(b, &m, &x_in, &branch);
+    b->rmsnorm_fwd(b, &n2, &r2, &m, &p->norm2, s->eps);
+    b->linear_fwd(b, &gu, &n2, &p->gu_w, bias(&p->gu_b));
+    b->swiglu_fwd(b, &act, &gu);
+    b->linear_fwd(b, &branch, &act, &p->down_w, bias(&p->down_b));
+    b->add(b, &out, &m, &branch);
+}
+
 void block_finish(backend *b, tensor *y, const tensor *x, block_acts *t, block_work *w, const block_params *p,
                   const block_shape *s)
 {
-    b->linear_fwd(b, &w->t, &t->o, &p->o_w, bias(&p->o_b));
-    b->add(b, &t->m, x, &w->t);
-    b->rmsnorm_fwd(b, &t->n2, &t->r2, &t->m, &p->norm2, s->eps);
-    b->linear_fwd(b, &t->gu, &t->n2, &p->gu_w, bias(&p->gu_b));
-    b->swiglu_fwd(b, &t->act, &t->gu);
-    b->linear_fwd(b, &w->t, &t->act, &p->down_w, bias(&p->down_b));
-    b->add(b, y, &t->m, &w->t);
+    const int64_t n = y->dim[0], step = step_rows(b, n);
+    for (int64_t at = 0; at < n; at += step) finish_rows(b, y, x, t, w, p, s, at, n - at < step ? n - at : step);
+}
+
+static void finish_back_rows(backend *b, tensor *dx_all, block_params *g, const block_acts *t, const block_work *w,
+                             const block_params *p, int64_t at, int64_t n)
+{
+    tensor dx = tensor_rows(dx_all, at, n), m = tensor_rows(&t->m, at, n), n2 = tensor_rows(&t->n2, at, n);
+    tensor r2 = tensor_rows(&t->r2, at, n), gu = tensor_rows(&t->gu, at, n), act = tensor_rows(&t->act, at, n);
+    tensor o = tensor_rows(&t->o, at, n), do_ = tensor_rows(&w->do_, at, n), branch = tensor_rows(&w->t, 0, n);
+    tensor dact = tensor_rows(&w->dact, 0, n), dgu = tensor_rows(&w->dgu, 0, n), dn = tensor_rows(&w->dn, 0, n);
+    b->linear_dw(b, &g->down_w, dbias(&g->down_b), &dx, &act);
+    b->linear_dx(b, &dact, &dx, &p->down_w);
+    b->swiglu_bwd(b, &dgu, &dact, &gu);
+    b->linear_dw(b, &g->gu_w, dbias(&g->gu_b), &dgu, &n2);
+    b->linear_dx(b, &dn, &dgu, &p->gu_w);
+    b->rmsnorm_bwd(b, &branch, &g->norm2, &dn, &m, &p->norm2, &r2);
+    b->add(b, &dx, &dx, &branch); /* both paths into m */
+    b->linear_dw(b, &g->o_w, dbias(&g->o_b), &dx, &o);
+    b->linear_dx(b, &do_, &dx, &p->o_w);
 }
 
 void block_finish_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w,
                        const block_params *p)
 {
-    b->linear_dw(b, &g->down_w, dbias(&g->down_b), dx, &t->act);
-    b->linear_dx(b, &w->dact, dx, &p->down_w);
-    b->swiglu_bwd(b, &w->dgu, &w->dact, &t->gu);
-    b->linear_dw(b, &g->gu_w, dbias(&g->gu_b), &w->dgu, &t->n2);
-    b->linear_dx(b, &w->dn, &w->dgu, &p->gu_w);
-    b->rmsnorm_bwd(b, &w->t, &g->norm2, &w->dn, &t->m, &p->norm2, &t->r2);
-    b->add(b, dx, dx, &w->t); /* both paths into m */
-    b->linear_dw(b, &g->o_w, dbias(&g->o_b), dx, &t->o);
-    b->linear_dx(b, &w->do_, dx, &p->o_w);
+    const int64_t n = dx->dim[0], step = step_rows(b, n);
+    for (int64_t at = 0; at < n; at += step) finish_back_rows(b, dx, g, t, w, p, at, n - at < step ? n - at : step);
+}
+
+static void attend_back_rows(backend *b, tensor *dx_all, block_params *g, const block_acts *t, const block_work *w,
+                             const block_params *p, const block_shape *s, const block_ctx *c, int64_t at, int64_t n)
+{
+    const attn_shape *a = &s->attn;
+    tensor dx = tensor_rows(dx_all, at, n), dqkv = tensor_rows(&w->dqkv, at, n), x = tensor_rows(&t->x, at, n);
+    tensor n1 = tensor_rows(&t->n1, at, n), r1 = tensor_rows(&t->r1, at, n), cos = tensor_rows(&c->cos, at, n);
+    tensor sin = tensor_rows(&c->sin, at, n), dn = tensor_rows(&w->dn, 0, n), branch = tensor_rows(&w->t, 0, n);
+    b->rope_apply(b, &dqkv, &cos, &sin, a->n_head + a->n_kv, a->head_dim, true);
+    b->linear_dw(b, &g->qkv_w, dbias(&g->qkv_b), &dqkv, &n1);
+    b->linear_dx(b, &dn, &dqkv, &p->qkv_w);
+    b->rmsnorm_bwd(b, &branch, &g->norm1, &dn, &x, &p->norm1, &r1);
+    b->add(b, &dx, &dx, &branch); /* both paths into x */
 }
 
 void block_attend_back(backend *b, tensor *dx, block_params *g, const block_acts *t, block_work *w,
                        const block_params *p, const block_shape *s, const block_ctx *c)
 {
-    const attn_shape *a = &s->attn;
-    b->attn_bwd(b, &w->dqkv, &w->do_, &t->o, &t->lse, &t->qkv, &c->cu, a);
-    b->rope_apply(b, &w->dqkv, &c->cos, &c->sin, a->n_head + a->n_kv, a->head_dim, true);
-    b->linear_dw(b, &g->qkv_w, dbias(&g->qkv_b), &w->dqkv, &t->n1);
-    b->linear_dx(b, &w->dn, &w->dqkv, &p->qkv_w);
-    b->rmsnorm_bwd(b, &w->t, &g->norm1, &w->dn, &t->x, &p->norm1, &t->r1);
-    b->add(b, dx, dx, &w->t); /* both paths into x */
+    b->attn_bwd(b, &w->dqkv, &w->do_, &t->o, &t->lse, &t->qkv, &c->cu, &s->attn);
+    const int64_t n = dx->dim[0], step = step_rows(b, n);
+    for (int64_t at = 0; at < n; at += step)
+        attend_back_rows(b, dx, g, t, w, p, s, c, at, n - at < step ? n - at : step);
 }

@@ -10,6 +10,7 @@
 
 #define ALIGN 64
 #define HUGE_PAGE (2u << 20)
+#define ROW_STEP 144 /* per thread: a few hundred KiB of the widest activations of small models */
 
 bool cpu_isa_has(const char *isa)
 {
@@ -205,6 +206,7 @@ status backend_open_cpu(backend **out, int threads, const char *isa)
         c->scratch ? thread_pool_create(&c->pool, c->n_thread) : FAIL(ST_ENOMEM, "out of memory for the CPU backend");
     c->base = (backend){.name = "cpu",
                         .impl = c,
+                        .row_step = ROW_STEP * (int64_t)c->n_thread,
                         .alloc = alloc,
                         .release = release,
                         .upload = upload,
