@@ -30,39 +30,54 @@ static void tile_load(tile *t, const attn_args *a, int item, int n)
 
 static void tile_store(const tile *t, const attn_args *a, int item, int n)
 {
+    float sum[LANES], inv[LANES], log_sum[LANES];
+    for (int i = 0; i < LANES; i++) sum[i] = 1.0f;
+    for (int i = 0; i < n; i++) sum[i] = v_hsum(t->l[i]);
+    v_store(inv, v_div(v_set1(1.0f), v_load(sum)));
+    v_store(log_sum, v_log(v_load(sum)));
     for (int i = 0; i < n; i++) {
         int row = (item + i) / a->heads, head = (item + i) % a->heads;
-        float sum = v_hsum(t->l[i]), *out = a->o + row * a->o_row + head * a->head_dim;
-        v16 inv = v_set1(1.0f / sum);
+        float *out = a->o + row * a->o_row + head * a->head_dim;
+        v16 scale = v_set1(inv[i]);
         for (int c = 0; c < a->head_dim; c += LANES)
-            v_store_n(out + c, v_mul(v_load(t->o[i] + c), inv), a->head_dim - c < LANES ? a->head_dim - c : LANES);
-        if (a->lse) a->lse[row * a->lse_row + head] = t->m[i] + log1(sum);
+            v_store_n(out + c, v_mul(v_load(t->o[i] + c), scale), a->head_dim - c < LANES ? a->head_dim - c : LANES);
+        if (a->lse) a->lse[row * a->lse_row + head] = t->m[i] + log_sum[i];
     }
 }
 
-/* o = o decay, then the chain over keys, NR queries and NC vectors of columns in registers. FULL: all see all 16 keys.
- */
-#define PV(NR, NC, FULL)                                                                                             \
-    INLINE void pv_##NR##_##NC##_##FULL(tile *t, const float *v, int64_t v_row, const float(*p)[LANES],              \
-                                        const float *decay, const int *count, int c, int lanes)                      \
-    {                                                                                                                \
-        v16 acc[NR][NC];                                                                                             \
-        UNROLL for (int i = 0; i < NR; i++) UNROLL for (int k = 0; k < NC; k++) acc[i][k] =                          \
-            v_mul(v_load(t->o[i] + c + k * LANES), v_set1(decay[i]));                                                \
-        v += c;                                                                                                      \
-        _Pragma("GCC unroll 4") for (int j = 0; j < ATTN_BLOCK; j++, v += v_row)                                     \
-        {                                                                                                            \
-            if (!FULL && j >= count[NR - 1]) break; /* the last query sees the most */                               \
-            v16 vv[NC];                                                                                              \
-            UNROLL for (int k = 0; k < NC; k++) vv[k] = lanes == LANES ? v_load(v + k * LANES) : v_load_n(v, lanes); \
-            UNROLL for (int i = 0; i < NR; i++) if (FULL || j < count[i])                                            \
-            {                                                                                                        \
-                v16 vp = v_set1(p[i][j]);                                                                            \
-                UNROLL for (int k = 0; k < NC; k++) acc[i][k] = v_fma(vp, vv[k], acc[i][k]);                         \
-            }                                                                                                        \
-        }                                                                                                            \
-        UNROLL for (int i = 0; i < NR; i++) UNROLL for (int k = 0; k < NC; k++)                                      \
-            v_store(t->o[i] + c + k * LANES, acc[i][k]);                                                             \
+/* o = o decay, then the chain over keys, NR queries and NC vectors of columns in registers, `lanes` columns in the last
+ * one. FULL: all queries see all 16 keys. */
+#define PV(NR, NC, FULL)                                                                                      \
+    INLINE void pv_##NR##_##NC##_##FULL(tile *t, const float *v, int64_t v_row, const float(*p)[LANES],       \
+                                        const float *decay, const int *count, int c, int lanes)               \
+    {                                                                                                         \
+        v16 acc[NR][NC];                                                                                      \
+        UNROLL for (int i = 0; i < NR; i++) UNROLL for (int k = 0; k < NC; k++) acc[i][k] =                   \
+            v_mul(v_load(t->o[i] + c + k * LANES), v_set1(decay[i]));                                         \
+        v += c;                                                                                               \
+        const int all = FULL ? ATTN_BLOCK : count[0]; /* the first query sees the least, the last the most */ \
+        _Pragma("GCC unroll 4") for (int j = 0; j < all; j++, v += v_row)                                     \
+        {                                                                                                     \
+            v16 vv[NC];                                                                                       \
+            UNROLL for (int k = 0; k < NC; k++) vv[k] =                                                       \
+                k + 1 < NC || lanes == LANES ? v_load(v + k * LANES) : v_load_n(v + k * LANES, lanes);        \
+            UNROLL for (int i = 0; i < NR; i++)                                                               \
+            {                                                                                                 \
+                v16 vp = v_set1(p[i][j]);                                                                     \
+                UNROLL for (int k = 0; k < NC; k++) acc[i][k] = v_fma(vp, vv[k], acc[i][k]);                  \
+            }                                                                                                 \
+        }                                                                                                     \
+        for (int j = all; !FULL && j < count[NR - 1]; j++, v += v_row) {                                      \
+            v16 vv[NC];                                                                                       \
+            UNROLL for (int k = 0; k < NC; k++) vv[k] = v_load_n(v + k * LANES, k + 1 < NC ? LANES : lanes);  \
+            UNROLL for (int i = 0; i < NR; i++) if (j < count[i])                                             \
+            {                                                                                                 \
+                v16 vp = v_set1(p[i][j]);                                                                     \
+                UNROLL for (int k = 0; k < NC; k++) acc[i][k] = v_fma(vp, vv[k], acc[i][k]);                  \
+            }                                                                                                 \
+        }                                                                                                     \
+        UNROLL for (int i = 0; i < NR; i++) UNROLL for (int k = 0; k < NC; k++)                               \
+            v_store(t->o[i] + c + k * LANES, acc[i][k]);                                                      \
     }
 
 /* Blocks [b, b + NB) for a tile of NR queries. A query that sees no key of a block keeps its state: m stays, decay is 1
@@ -109,11 +124,10 @@ static void tile_store(const tile *t, const attn_args *a, int item, int n)
         for (int n = 0; n < NB; n++) {                                                                      \
             int c = 0;                                                                                      \
             const float(*pn)[LANES] = (const float(*)[LANES])p[n];                                          \
-            for (; c + 2 * LANES <= dim; c += 2 * LANES)                                                    \
-                pv_##NR##_2_##FULL(t, a->v[b + n], a->v_row, pn, decay[n], count, c, LANES);                \
-            for (; c < dim; c += LANES)                                                                     \
-                pv_##NR##_1_##FULL(t, a->v[b + n], a->v_row, pn, decay[n], count, c,                        \
-                                   dim - c < LANES ? dim - c : LANES);                                      \
+            for (; c + LANES < dim; c += 2 * LANES)                                                         \
+                pv_##NR##_2_##FULL(t, a->v[b + n], a->v_row, pn, decay[n], count, c,                        \
+                                   dim - c < 2 * LANES ? dim - c - LANES : LANES);                          \
+            if (c < dim) pv_##NR##_1_##FULL(t, a->v[b + n], a->v_row, pn, decay[n], count, c, dim - c);     \
         }                                                                                                   \
     }
 
@@ -147,10 +161,11 @@ STEP(1, 4, 1)
 STEP(2, 2, 1)
 STEP(2, 4, 1)
 STEP(4, 2, 1)
+STEP(8, 2, 1)
 TILE(1, 4, 2)
 TILE(2, 4, 2)
 TILE(4, 2, 1)
-TILE(8, 1, 1)
+TILE(8, 2, 1)
 #else /* half the registers or fewer */
 STEP(1, 2, 1)
 STEP(2, 2, 1)
