@@ -1,10 +1,12 @@
 /* Generation with the demo's model: the engine (8 prompts x 8 samples, 80 tokens each, one picture per prompt) beside
- * the bare ops of the same decoding steps, which is what the engine can't beat.   bench_rollout [threads] [isa] */
+ * the bare ops of the same decoding steps, which is what the engine can't beat.   bench_rollout [threads] [isa] [ops]
+ * ops: also the time of every op of a bare step. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "benchmarks/op_times.inc"
 #include "core/clock.h"
 #include "core/rng.h"
 #include "kernels/kernels.h"
@@ -71,6 +73,7 @@ static double bare(model *m, const chat *c, int from)
     tensor head = model_head(m);
     double since = clock_now();
     for (int t = from; t < from + NEW; t++) {
+        op_times_step();
         for (int s = 0; s < SEQS; s++) {
             for (int a = 0; a < 3; a++) pos[3 * s + a] = t;
             slot[s] = table[s * MAX_BLOCK + t / ATTN_BLOCK] * ATTN_BLOCK + t % ATTN_BLOCK;
@@ -84,6 +87,7 @@ static double bare(model *m, const chat *c, int from)
         tensor h = model_forward(m, acts, &x);
         b->sample(b, &id, &logp, &h, &head, &ban, &key, 1);
         b->download(b, now, &id);
+        op_times_step_end();
     }
     double sec = clock_now() - since;
     model_acts_destroy(acts);
@@ -180,6 +184,12 @@ int main(int argc, char **argv)
     printf(
         "engine %.0f tok/s (%.2f us a token, prefill %.0f %% of the time) | bare decoding ops %.0f tok/s (%.2f us)\n",
         1 / engine_s, 1e6 * engine_s, 100 * prefill, 1 / bare_s, 1e6 * bare_s);
+    if (argc > 3 && strcmp(argv[3], "ops") == 0) {
+        double peak = b->peak_gflops(b);
+        op_times_open(b);
+        for (int i = 0; i < ROUNDS; i++) bare(m, &c, 32);
+        op_times_print(peak);
+    }
     engine_destroy(e);
     free(view.rgb);
     sample_free(&q);
