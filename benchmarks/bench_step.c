@@ -140,7 +140,7 @@ int main(int argc, char **argv)
 
     if (by_op) op_times_open(b);
     double *ms = calloc((size_t)steps, sizeof *ms), part[5] = {0};
-    double first = 0, last = 0, flops = model_train_flops(&c, &x) + 6.0 * n_row * c.vocab * c.hidden;
+    double first = 0, last = 0, flops = model_train_flops(&c, &x);
     for (int i = -2; i < steps; i++) {
         op_times_step();
         double t0 = clock_now(), t = t0;
