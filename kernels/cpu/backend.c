@@ -29,13 +29,14 @@ static status alloc(backend *b, size_t bytes, void **out)
 {
     (void)b;
     size_t align = bytes < HUGE_PAGE ? ALIGN : HUGE_PAGE, room = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
-    char *p = room >= bytes ? aligned_alloc(align, room) : NULL;
-    if (!p) return FAIL(ST_ENOMEM, "out of memory: %.1f MiB of host memory", (double)bytes / (1 << 20));
+    void *p = NULL; /* not aligned_alloc: C11 wants its size to be a multiple of the alignment */
+    if (room < bytes || posix_memalign(&p, align, room) != 0)
+        return FAIL(ST_ENOMEM, "out of memory: %.1f MiB of host memory", (double)bytes / (1 << 20));
     /* A kernel that walks down a column touches a page per row: with small pages it waits for page tables. */
     if (align == HUGE_PAGE) (void)madvise(p, room, MADV_HUGEPAGE); /* a refusal costs only time */
     memset(p, 0, room);
     memcpy(p, &bytes, sizeof bytes);
-    *out = p + ALIGN;
+    *out = (char *)p + ALIGN;
     return ST_OK;
 }
 
