@@ -71,6 +71,9 @@ static json *plan(const char *options)
 static void published_sizes(void **state)
 {
     (void)state;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    skip(); /* the shadow of 290 GB of reserved memory doesn't fit */
+#endif
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const size_row *s = &sizes[i];
         write_config(s);
