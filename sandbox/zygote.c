@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -29,39 +28,6 @@ static int count_threads(const jail *j)
 {
     struct stat s;
     return fstatat(j->proc, "self/task", &s, 0) ? -1 : (int)s.st_nlink - 2;
-}
-
-/* A fork and an exit take time by the number of mappings, and a library has five of them. Neighbours out of one file
- * are made one by giving them the same rights, never writable and executable both. What separated them protects a
- * process from its own mistakes; model code may call mprotect anyway. */
-static void merge_mappings(const jail *j)
-{
-    int fd = openat(j->proc, "self/maps", O_RDONLY | O_CLOEXEC);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-    if (!f) return;
-    struct {
-        unsigned long start, end, offset, inode;
-    } m, run = {0, 0, 0, 0};
-    char line[512], rights[8] = "";
-    int prot = 0;
-    for (bool more = true; more;) {
-        more = fgets(line, sizeof line, f);
-        bool file = more &&
-                    sscanf(line, "%lx-%lx %7s %lx %*s %lu", &m.start, &m.end, rights, &m.offset, &m.inode) == 5 &&
-                    m.inode && rights[0] == 'r' && rights[3] == 'p';
-        int own = PROT_READ | (rights[1] == 'w' ? PROT_WRITE : 0) | (rights[2] == 'x' ? PROT_EXEC : 0);
-        if (file && m.inode == run.inode && m.start == run.end && m.start - m.offset == run.start - run.offset &&
-            ((prot | own) & (PROT_WRITE | PROT_EXEC)) != (PROT_WRITE | PROT_EXEC)) {
-            run.end = m.end;
-            prot |= own;
-            continue;
-        }
-        if (run.inode) mprotect((void *)run.start, run.end - run.start, prot); /* if it fails they stay apart */
-        run = m;
-        if (!file) run.inode = 0;
-        prot = own;
-    }
-    fclose(f);
 }
 
 /* fds: control channel, output pipe, image memfd, and the cgroup.procs files to join. */
@@ -108,7 +74,6 @@ int zygote_main(int sock)
     if (st == ST_OK && count_threads(&j) != 1)
         st = FAIL(ST_EUNAVAIL, "sandbox.imports: one of the modules starts threads (%d run), which a fork would lose",
                   count_threads(&j));
-    if (st == ST_OK) merge_mappings(&j);
     if (st == ST_OK) st = jail_zygote_seal(&j);
     if (reply(sock, reached, st) || st != ST_OK) return 1;
     for (;;) {

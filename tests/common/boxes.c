@@ -17,7 +17,7 @@ box_opts test_box_opts(void)
     o.limits.wall_s = 1;
     o.limits.wall_grace_s = 0.5;
     o.limits.cpu_s = 2;
-    o.limits.memory_mib = 256;
+    o.limits.memory_mib = 128; /* touched page by page within wall_s, on a busy machine too */
     o.limits.tmp_mib = 32;
     o.limits.pids = 24;
     o.limits.images_per_turn = 4;
