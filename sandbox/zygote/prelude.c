@@ -1,4 +1,4 @@
-#include "sandbox/interp.h"
+#include "sandbox/zygote/interp.h"
 
 /* Runs once in the zygote, in a namespace of its own; model code sees only what open_box puts into __main__. Everything
  * used later is bound here, so that model code that patches builtins harms nobody but itself. `emit` is C: it stores

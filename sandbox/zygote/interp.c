@@ -3,7 +3,7 @@
 #include <Python.h> /* wants to be first */
 #endif
 
-#include "sandbox/interp.h"
+#include "sandbox/zygote/interp.h"
 
 #ifdef HAVE_PYTHON
 

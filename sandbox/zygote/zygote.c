@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "sandbox/interp.h"
-#include "sandbox/runner.h"
+#include "sandbox/zygote/interp.h"
+#include "sandbox/zygote/runner.h"
 
 /* Started once with the libraries imported; every box is a fork of it. Holds nothing secret: it was exec'ed with a
  * cleared environment, knows the limits and the preset, and hears only its supervisor. */

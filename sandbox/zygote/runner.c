@@ -1,4 +1,4 @@
-#include "sandbox/runner.h"
+#include "sandbox/zygote/runner.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "sandbox/runner.h"
+#include "sandbox/zygote/runner.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sandbox/interp.h"
+#include "sandbox/zygote/interp.h"
 
 enum { FD_CHANNEL = 3, FD_IMG = 5, FD_INPUT = 6, FD_OUT = 7 };
 
