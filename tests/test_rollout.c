@@ -521,7 +521,7 @@ static void test_shuffle(void **state)
 static void test_force(void **state)
 {
     (void)state;
-    static char *tools[] = {TINY_ZOOM, TINY_PRINT, "la" TINY_PRINT}, *direct[] = {TINY_ANSWER}, *none[] = {""};
+    static char *tools[] = {TINY_ZOOM, TINY_PRINT, ("la" TINY_PRINT)}, *direct[] = {TINY_ANSWER}, *none[] = {""};
     int zoom = tokenizer_id(world.tok, TINY_ZOOM), print = tokenizer_id(world.tok, TINY_PRINT);
     setting s = plain();
     traj t[N], u[N];
