@@ -85,6 +85,7 @@ status comm_allgatherv(comm *c, const void *send, size_t bytes, void **recv, siz
     if (all != NULL) st = comm_agree(c, st);
     size_t at = 0;
     for (size_t i = 0; i < size && st == ST_OK; i++) {
+        CHECK(buf != NULL);
         if ((int)i == c->rank && bytes > 0) memcpy(buf + at, send, bytes);
         if (all[i] > 0) st = c->bcast(c, buf + at, all[i], (int)i);
         at += all[i];

@@ -177,6 +177,7 @@ static void store(config *c, const cfg_value *v)
 {
     int i = config_find(c, v->section, v->key);
     if (i >= 0) {
+        CHECK(c->value != NULL);
         c->value[i] = *v;
         return;
     }

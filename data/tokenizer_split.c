@@ -71,6 +71,7 @@ void tokenizer_split(const char *s, size_t n, tokenizer_piece_fn *piece, void *c
     }
     for (size_t i = 0; i < count;) {
         size_t len = piece_length(c + i, count - i), bytes = 0;
+        CHECK(len > 0 && len <= count - i);
         for (size_t k = i; k < i + len; k++) {
             uint32_t v = point(c[k]);
             bytes += v < 0x80 ? 1 : v < 0x800 ? 2 : v < 0x10000 ? 3 : 4;

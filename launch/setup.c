@@ -72,6 +72,7 @@ static status open_backend(setup *s)
     const char *d = s->o.device;
     int local = 1;
     TRY(local_ranks(s->world, &local));
+    CHECK(local > 0);
     if (strcmp(d, "cpu") != 0) {
         char *end = NULL;
         long n = d[4] == ':' ? strtol(d + 5, &end, 10) : s->world->rank % local;

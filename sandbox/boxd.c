@@ -432,11 +432,12 @@ static void drop_root(void)
 /* The zygote's program lies beside this one. */
 static int open_zygote(void)
 {
+    static const char name[] = "codedance-zygote";
     char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof "codedance-zygote");
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof name);
     if (n < 0) return -1;
     path[n] = 0;
-    strcpy(strrchr(path, '/') + 1, "codedance-zygote");
+    memcpy(strrchr(path, '/') + 1, name, sizeof name);
     return open(path, O_PATH | O_CLOEXEC);
 }
 

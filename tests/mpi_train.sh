@@ -13,6 +13,7 @@ trap 'rm -rf "$tmp"' EXIT
 launcher=
 tiny_setup || { echo "not ok: setup"; exit 1; }
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 # Open MPI itself leaks
 tiny_train one || exit 1
 launcher="mpirun -np 2 --oversubscribe --bind-to none"
 tiny_train two --set device.threads=1 || exit 1
