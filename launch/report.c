@@ -217,11 +217,19 @@ static void put_how(json_out *o, const json *e)
     json_key(o, "shuffled"), json_put_bool(o, json_bool(json_get(e, "shuffled")));
 }
 
+/* A row of the summary. A forced measurement, or one at another size, gets that in its arm's name (fixed_tool_x8), so that
+ * arm, stage, seed and category name one row. */
 static void put_row(json_out *o, const json *e, const json *row, const char *arm, int64_t seed)
 {
+    char full[128];
+    const char *force = json_str(json_get(e, "force")), *own = json_str(json_get(e, "arm"));
+    int64_t scale = json_int(json_get(e, "tile_scale"));
+    bool forced = force != NULL && strcmp(force, "free") != 0;
+    int len = snprintf(full, sizeof full, "%.80s%s%.20s", own != NULL ? own : arm, forced ? "_" : "", forced ? force : "");
+    if (scale > 0) snprintf(full + len, sizeof full - (size_t)len, "_x%lld", (long long)scale);
     static const char *const numbers[] = {"n", "accuracy", "low", "high", "tool_rate", "code_fail_rate", "mean_calls"};
     json_open(o, '{');
-    json_key(o, "arm"), json_put_str(o, json_str(json_get(e, "arm")) != NULL ? json_str(json_get(e, "arm")) : arm);
+    json_key(o, "arm"), json_put_str(o, full);
     json_key(o, "seed"), json_put_int(o, json_is_int(json_get(e, "seed")) ? json_int(json_get(e, "seed")) : seed);
     put_how(o, e);
     static const char *const labels[] = {"stage", "step"};
@@ -282,7 +290,8 @@ static status add_eval(report *r, const char *dir, const char *name, const char 
         copy_node(r, o, json_get(e, rest[i]), dir);
     }
     json_close(o, '}');
-    for (int64_t i = 0; i < json_len(rows); i++) put_row(&r->rows, e, json_at(rows, i), arm, seed);
+    int64_t n_row = json_len(rows) == 2 ? 1 : json_len(rows); /* the mean over one category says nothing new */
+    for (int64_t i = 0; i < n_row; i++) put_row(&r->rows, e, json_at(rows, i), arm, seed);
     const char *own = json_str(json_get(e, "model"));
     tokenizer *tok = find_tokenizer(own);
     if (tok == NULL) tok = run_tokenizer(model, run);

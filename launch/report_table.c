@@ -13,7 +13,7 @@ typedef struct cell {
 typedef struct line {
     const char *arm, *stage;
     cell at[MAX_COLUMNS];
-    double fail, calls; /* of the largest evaluation: extra ones may ask about one category only */
+    double fail, calls; /* of the largest row: all categories of an evaluation, or its only one */
     int64_t all_n;
     int all_seeds;
 } line;
@@ -100,10 +100,8 @@ status report_table(const json_out *summary, FILE *f)
         const json *row = json_at(rows, i);
         line *l = plain(row) ? line_of(lines, &n, row) : NULL;
         if (l == NULL) continue;
-        if (strcmp(text(row, "category"), "all") == 0) {
-            add_all(l, row);
-            continue;
-        }
+        add_all(l, row);
+        if (strcmp(text(row, "category"), "all") == 0) continue;
         int c = column_of(columns, &n_column, text(row, "category"));
         if (c < 0) continue;
         l->at[c].acc += number(row, "accuracy");

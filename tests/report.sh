@@ -26,6 +26,8 @@ assert len(r) == 1 and r[0]["accuracy"] == 0.97 and r[0]["tool_rate"] == 1 and r
 sizes = sorted({x["tile_scale"] for x in s["rows"] if "tile_scale" in x})
 assert sizes == [1, 2, 4, 8, 16, 32], sizes
 assert len([x for x in s["rows"] if x["arm"] == "fixed" and x["stage"] == "rl" and x["category"] == "rd_easy" and "tile_scale" not in x]) == 2
+names = [(x["arm"], x["stage"], x["seed"], x["category"]) for x in s["rows"]]
+assert len(set(names)) == len(names), "rows of one name"
 PY
 grep -qE '(src|href)="https?:' "$keep/report.html" && fail "the page asks the network for something"
 "$exe" report "$work" --out "$work/none.html" 2>/dev/null && fail "a directory without runs must be an error"
