@@ -60,6 +60,13 @@ typedef struct backend backend;
     X(rmsnorm_fwd, (backend *b, tensor *y, tensor *rstd, const tensor *x, const tensor *w, float eps)) \
     /* dw may be NULL (frozen scale) */ \
     X(rmsnorm_bwd, (backend *b, tensor *dx, tensor *dw, const tensor *dy, const tensor *x, const tensor *w, const tensor *rstd)) \
+    /* mean[N], rstd[N] = 1/sqrt(mean((x-mean)^2)+eps); y = (x-mean) rstd w + bias */ \
+    X(layernorm_fwd, (backend *b, tensor *y, tensor *mean, tensor *rstd, const tensor *x, const tensor *w, const tensor *bias, float eps)) \
+    X(layernorm_bwd, (backend *b, tensor *dx, tensor *dw, tensor *dbias, const tensor *dy, const tensor *x, const tensor *w, const tensor *mean, const tensor *rstd)) \
+    /* rmsnorm of each q head by wq[D] and k head by wk[D], in place on rows [q | k | v]; raw[N,(n_head+n_kv)D] keeps the \
+       heads as they were, rstd[N,n_head+n_kv]. Backward in place on dqkv; dw over rows, then heads */ \
+    X(headnorm_fwd, (backend *b, tensor *qkv, tensor *raw, tensor *rstd, const tensor *wq, const tensor *wk, const attn_shape *a, float eps)) \
+    X(headnorm_bwd, (backend *b, tensor *dqkv, tensor *dwq, tensor *dwk, const tensor *raw, const tensor *rstd, const tensor *wq, const tensor *wk, const attn_shape *a)) \
     /* y = a + c; y may be a or c */ \
     X(add, (backend *b, tensor *y, const tensor *a, const tensor *c)) \
     /* y[N,I] = silu(gu[:, :I]) * gu[:, I:] */ \
@@ -68,6 +75,9 @@ typedef struct backend backend;
     /* exact (erf) GELU */ \
     X(gelu_fwd, (backend *b, tensor *y, const tensor *x)) \
     X(gelu_bwd, (backend *b, tensor *dx, const tensor *dy, const tensor *x)) \
+    /* tanh approximation: y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */ \
+    X(gelu_tanh_fwd, (backend *b, tensor *y, const tensor *x)) \
+    X(gelu_tanh_bwd, (backend *b, tensor *dx, const tensor *dy, const tensor *x)) \
     /* cos,sin[N,half] of angle pos[n, axis[j]] * inv_freq[j]; pos[N,A] i32, axis[half] i32 */ \
     X(rope_table, (backend *b, tensor *cos, tensor *sin, const tensor *pos, const tensor *inv_freq, const tensor *axis)) \
     /* in place on the first n_head heads of every row of x[N, *]: pairs (j, j+D/2) rotated by the table; inverse: by minus the angle (backward) */ \
@@ -86,6 +96,8 @@ typedef struct backend backend;
     X(embed_fwd, (backend *b, tensor *x, const tensor *table, const tensor *ids)) \
     /* dtable[ids[n]] += dx[n] for ascending n; ids[n] < 0 is skipped */ \
     X(embed_bwd, (backend *b, tensor *dtable, const tensor *dx, const tensor *ids)) \
+    X(mix_fwd, (backend *b, tensor *y, const tensor *table, const tensor *ids, const tensor *w)) /* y[n] += sum_t w[n,t] table[ids[n,t]] */ \
+    X(mix_bwd, (backend *b, tensor *dtable, const tensor *dy, const tensor *ids, const tensor *w)) /* chain over ascending n, t */ \
     X(rows_take, (backend *b, tensor *y, const tensor *x, const tensor *idx))  /* y[i] = x[idx[i]] */ \
     X(rows_put, (backend *b, tensor *y, const tensor *x, const tensor *idx))   /* y[idx[i]] = x[i], idx distinct */ \
     X(rows_add, (backend *b, tensor *y, const tensor *x, const tensor *idx))   /* y[idx[i]] += x[i], ascending i */ \

@@ -124,6 +124,16 @@ static void test_not_a_number(void **state)
     b->gelu_bwd(b, &td, &t1, &ti);
     assert_true(isnan(d[0]) && d[1] == 1 && d[2] == 0 && d[3] == 0.5f && d[4] == 0 && d[5] == 1 && d[6] == 0 &&
                 d[7] == 1);
+    b->gelu_tanh_fwd(b, &to, &ti);
+    assert_true(isnan(out[0]) && isinf(out[1]) && out[2] == 0 && out[3] == 0 && out[4] == 0 && out[5] == 1e30f &&
+                out[6] == 0 && out[7] == 40);
+    b->gelu_tanh_bwd(b, &td, &t1, &ti);
+    assert_true(isnan(d[0]) && d[1] == 1 && d[2] == 0 && d[3] == 0.5f && d[4] == 0 && d[5] == 1 && d[6] == 0 &&
+                d[7] == 1);
+    float mean[3];
+    tensor tm = tensor_1d(mean, DT_F32, 3);
+    b->layernorm_fwd(b, &tn, &tm, &tr, &tx, &ts, &ts, 1e-6f);
+    for (int i = 0; i < 60; i++) assert_int_equal(isnan(norm[i]) != 0, i / 20 == 1);
     float gu[] = {-100, 100, -1e30f, 3, 2, 1, 5, 0}, s[4];
     tensor tg = tensor_2d(gu, DT_F32, 1, 8), tsw = tensor_2d(s, DT_F32, 1, 4);
     b->swiglu_fwd(b, &tsw, &tg);
@@ -141,6 +151,12 @@ static void test_zero_row(void **state)
     b->rmsnorm_fwd(b, &ty, &tr, &tx, &tw, 1e-6f);
     for (int i = 0; i < 16; i++) assert_true(y[i] == 0);
     assert_true(fabs(rstd[0] - 1e3) < 0.1);
+    float mean[1];
+    tensor tm = tensor_1d(mean, DT_F32, 1);
+    for (int i = 0; i < 16; i++) x[i] = 3; /* a constant row has no deviation either */
+    b->layernorm_fwd(b, &ty, &tm, &tr, &tx, &tw, &tw, 1e-6f);
+    for (int i = 0; i < 16; i++) assert_true(y[i] == 1);
+    assert_true(fabs(rstd[0] - 1e3) < 0.1 && mean[0] == 3);
 }
 
 /* Sampled frequencies follow the softmax: chi-square over 20 tokens, 20000 draws, 0.1 % quantile of 18 degrees. */

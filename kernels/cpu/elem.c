@@ -1,4 +1,4 @@
-/* Drivers of row-wise and element-wise ops. */
+/* Drivers of element-wise ops, rotary embedding and the optimizer. */
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
@@ -26,60 +26,6 @@ static int64_t span_end(int end, int64_t n) { return (int64_t)end * SPAN < n ? (
     const job *j = ctx; \
     (void)thread;       \
     const int64_t at = (int64_t)begin * SPAN, n = span_end(end, j->rows) - at
-
-static void rmsnorm_fwd_rows(void *ctx, int begin, int end, int thread)
-{
-    const job *j = ctx;
-    (void)thread;
-    int64_t at = begin * j->cols;
-    j->k->rmsnorm_fwd(j->out + at, j->out2 + begin, j->f[0] + at, j->f[1], j->value, end - begin, j->cols);
-}
-
-void cpu_rmsnorm_fwd(backend *b, tensor *y, tensor *rstd, const tensor *x, const tensor *w, float eps)
-{
-    cpu *c = cpu_of(b);
-    CHECK_F32(y), CHECK_F32(rstd), CHECK_F32(x), CHECK_F32(w);
-    int64_t n = rows_of(x), cols = cols_of(x);
-    CHECK(tensor_count(y) == n * cols && tensor_count(rstd) == n && tensor_count(w) == cols);
-    job j = {.k = c->k, .out = y->data, .out2 = rstd->data, .f = {x->data, w->data}, .cols = cols, .value = eps};
-    cpu_for(c, n, 5.0 * (double)(n * cols), rmsnorm_fwd_rows, &j);
-}
-
-static void rmsnorm_bwd_rows(void *ctx, int begin, int end, int thread)
-{
-    const job *j = ctx;
-    (void)thread;
-    int64_t at = begin * j->cols;
-    j->k->rmsnorm_bwd(j->out + at, j->f[0] + at, j->f[1] + at, j->f[2], j->f[3] + begin, end - begin, j->cols);
-}
-
-static void rmsnorm_dw_cols(void *ctx, int begin, int end, int thread)
-{
-    const job *j = ctx;
-    (void)thread;
-    int64_t last = (int64_t)end * LANES < j->cols ? (int64_t)end * LANES : j->cols;
-    j->k->rmsnorm_dw(j->out2, j->f[0], j->f[1], j->f[3], j->rows, j->cols, (int64_t)begin * LANES, last);
-}
-
-void cpu_rmsnorm_bwd(backend *b, tensor *dx, tensor *dw, const tensor *dy, const tensor *x, const tensor *w,
-                     const tensor *rstd)
-{
-    cpu *c = cpu_of(b);
-    CHECK_F32(dx), CHECK_F32(dy), CHECK_F32(x), CHECK_F32(w), CHECK_F32(rstd);
-    int64_t n = rows_of(x), cols = cols_of(x);
-    CHECK(tensor_count(dx) == n * cols && tensor_count(dy) == n * cols && tensor_count(rstd) == n);
-    CHECK(tensor_count(w) == cols && (!dw || tensor_count(dw) == cols));
-    job j = {.k = c->k,
-             .out = dx->data,
-             .out2 = dw ? dw->data : NULL,
-             .f = {dy->data, x->data, w->data, rstd->data},
-             .rows = n,
-             .cols = cols};
-    if (dw)
-        cpu_for(c, (cols + LANES - 1) / LANES, 3.0 * (double)(n * cols), rmsnorm_dw_cols,
-                &j); /* before dx: dx may be dy */
-    cpu_for(c, n, 8.0 * (double)(n * cols), rmsnorm_bwd_rows, &j);
-}
 
 static void add_span(void *ctx, int begin, int end, int thread)
 {
@@ -157,6 +103,36 @@ void cpu_gelu_bwd(backend *b, tensor *dx, const tensor *dy, const tensor *x)
     CHECK(tensor_count(dy) == n && tensor_count(x) == n);
     job j = {.k = cpu_of(b)->k, .out = dx->data, .f = {dy->data, x->data}, .rows = n};
     cpu_for(cpu_of(b), spans(n), 60.0 * (double)n, gelu_bwd_span, &j);
+}
+
+static void gelu_tanh_fwd_span(void *ctx, int begin, int end, int thread)
+{
+    SPAN_RANGE;
+    j->k->gelu_tanh_fwd(j->out + at, j->f[0] + at, n);
+}
+
+void cpu_gelu_tanh_fwd(backend *b, tensor *y, const tensor *x)
+{
+    CHECK_F32(y), CHECK_F32(x);
+    int64_t n = tensor_count(y);
+    CHECK(tensor_count(x) == n);
+    job j = {.k = cpu_of(b)->k, .out = y->data, .f = {x->data}, .rows = n};
+    cpu_for(cpu_of(b), spans(n), 20.0 * (double)n, gelu_tanh_fwd_span, &j);
+}
+
+static void gelu_tanh_bwd_span(void *ctx, int begin, int end, int thread)
+{
+    SPAN_RANGE;
+    j->k->gelu_tanh_bwd(j->out + at, j->f[0] + at, j->f[1] + at, n);
+}
+
+void cpu_gelu_tanh_bwd(backend *b, tensor *dx, const tensor *dy, const tensor *x)
+{
+    CHECK_F32(dx), CHECK_F32(dy), CHECK_F32(x);
+    int64_t n = tensor_count(dx);
+    CHECK(tensor_count(dy) == n && tensor_count(x) == n);
+    job j = {.k = cpu_of(b)->k, .out = dx->data, .f = {dy->data, x->data}, .rows = n};
+    cpu_for(cpu_of(b), spans(n), 25.0 * (double)n, gelu_tanh_bwd_span, &j);
 }
 
 static void rope_table_rows(void *ctx, int begin, int end, int thread)

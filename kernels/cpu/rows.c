@@ -98,6 +98,56 @@ void cpu_rows_add(backend *b, tensor *y, const tensor *x, const tensor *idx)
     scatter_add(cpu_of(b), &m);
 }
 
+/* ---- rows that are weighted sums of table rows ---- */
+
+typedef struct mixture {
+    const kern *k;
+    float *y; /* y of the sum, or the table's gradient */
+    const float *x, *w;
+    const int32_t *ids;
+    int64_t n, taps, cols;
+} mixture;
+
+static void mix_rows(void *ctx, int begin, int end, int thread)
+{
+    (void)thread;
+    const mixture *m = ctx;
+    for (int64_t i = begin; i < end; i++)
+        m->k->mix(m->y + i * m->cols, m->x, m->ids + i * m->taps, m->w + i * m->taps, m->taps, m->cols);
+}
+
+static void mix_strips(void *ctx, int begin, int end, int thread)
+{
+    (void)thread;
+    const mixture *m = ctx;
+    int64_t lo = (int64_t)begin * STRIP, hi = (int64_t)end * STRIP < m->cols ? (int64_t)end * STRIP : m->cols;
+    for (int64_t i = 0; i < m->n * m->taps; i++)
+        m->k->axpy(m->y + m->ids[i] * m->cols + lo, m->w[i], m->x + i / m->taps * m->cols + lo, hi - lo);
+}
+
+static mixture check_mix(cpu *c, tensor *out, const tensor *in, const tensor *ids, const tensor *w, int64_t n_table)
+{
+    CHECK_F32(out), CHECK_F32(in), CHECK_I32(ids), CHECK_F32(w);
+    mixture m = {c->k, out->data, in->data, w->data, ids->data, rows_of(ids), cols_of(ids), cols_of(out)};
+    CHECK(cols_of(in) == m.cols && tensor_count(w) == m.n * m.taps);
+    for (int64_t i = 0; i < m.n * m.taps; i++) CHECK(m.ids[i] >= 0 && m.ids[i] < n_table);
+    return m;
+}
+
+void cpu_mix_fwd(backend *b, tensor *y, const tensor *table, const tensor *ids, const tensor *w)
+{
+    mixture m = check_mix(cpu_of(b), y, table, ids, w, rows_of(table));
+    CHECK(rows_of(y) == m.n);
+    cpu_for(cpu_of(b), m.n, 2.0 * (double)(m.n * m.taps * m.cols), mix_rows, &m);
+}
+
+void cpu_mix_bwd(backend *b, tensor *dtable, const tensor *dy, const tensor *ids, const tensor *w)
+{
+    mixture m = check_mix(cpu_of(b), dtable, dy, ids, w, rows_of(dtable));
+    CHECK(rows_of(dy) == m.n);
+    cpu_for(cpu_of(b), (m.cols + STRIP - 1) / STRIP, 2.0 * (double)(m.n * m.taps * m.cols), mix_strips, &m);
+}
+
 static void pool_rows(void *ctx, int begin, int end, int thread)
 {
     (void)thread;

@@ -1,4 +1,4 @@
-/* Op cases: matrix products, norms, element-wise ops, optimizer. Bounds: n roundings of a sum cost at most n * EPS32 of
+/* Op cases: matrix products, element-wise ops, optimizer. Bounds: n roundings of a sum cost at most n * EPS32 of
  * the sum of its absolute terms (Higham 2002, section 3.1). */
 #include "tests/common/op_rows.h"
 
@@ -77,64 +77,6 @@ static void linear_dw_want(op_case *c)
     }
 }
 VALUE_ROW(linear_dw, linear);
-
-/* N, C */
-SIZES(rmsnorm, {1, 1}, {0, 8}, {3, 17}, {5, 128}, {33, 96}, {2, 4097}, {70, 31});
-static const float norm_eps = 1e-6f;
-
-static void rmsnorm_fwd_make(op_case *c)
-{
-    arg_f32(c, ARG_OUT, c->size[0], c->size[1]);
-    arg_f32(c, ARG_OUT, c->size[0], -1);
-    arg_f32(c, ARG_IN, c->size[0], c->size[1]);
-    arg_f32(c, ARG_IN, c->size[1], -1);
-}
-OP_CALL(rmsnorm_fwd, t[0], t[1], t[2], t[3], norm_eps)
-static double rstd_of(const double *x, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++) sum += x[i] * x[i];
-    return 1 / sqrt(sum / n + (double)norm_eps);
-}
-static void rmsnorm_fwd_want(op_case *c)
-{
-    const int n = c->size[0], cols = c->size[1];
-    for (int r = 0; r < n; r++) {
-        double s = rstd_of(A(2) + r * cols, cols), rel = EPS32 * ((cols / 16.0 + 6) / 2 + 4); /* 16 partials, root */
-        A(1)[r] = s;
-        E(1)[r] = s * rel;
-        for (int i = 0; i < cols; i++) {
-            double y = A(2)[r * cols + i] * s * A(3)[i];
-            A(0)[r * cols + i] = y;
-            E(0)[r * cols + i] = fabs(y) * (rel + 2 * EPS32);
-        }
-    }
-}
-VALUE_ROW(rmsnorm_fwd, rmsnorm);
-
-static void rmsnorm_bwd_make(op_case *c) /* dx dw | dy x w rstd */
-{
-    const int n = c->size[0], cols = c->size[1];
-    arg_f32(c, ARG_OUT, n, cols);
-    arg_f32(c, ARG_ACC, cols, -1)->absent = n == 5;
-    arg_f32(c, ARG_IN, n, cols);
-    arg_f32(c, ARG_IN, n, cols);
-    arg_f32(c, ARG_IN, cols, -1);
-    arg_f32(c, ARG_IN, n, -1);
-    for (int r = 0; r < n; r++) ((float *)c->arg[5].host)[r] = (float)rstd_of(A(3) + r * cols, cols);
-}
-OP_CALL(rmsnorm_bwd, t[0], t[1], t[2], t[3], t[4], t[5])
-static double rmsnorm_bwd_loss(const op_case *c)
-{
-    const int n = c->size[0], cols = c->size[1];
-    double loss = 0;
-    for (int r = 0; r < n; r++) {
-        double s = rstd_of(A(3) + r * cols, cols);
-        for (int i = 0; i < cols; i++) loss += A(2)[r * cols + i] * A(3)[r * cols + i] * s * A(4)[i];
-    }
-    return loss;
-}
-GRAD_ROW(rmsnorm_bwd, rmsnorm, 40, {0, 3}, {1, 4});
 
 SIZES(count, {0}, {1}, {15}, {16}, {17}, {4096}, {5001});
 
@@ -216,6 +158,37 @@ static double gelu_bwd_loss(const op_case *c)
     return loss;
 }
 GRAD_ROW(gelu_bwd, count, 2, {0, 2});
+
+static void gelu_tanh_fwd_make(op_case *c) { gelu_fwd_make(c); }
+OP_CALL(gelu_tanh_fwd, t[0], t[1])
+static double tanh_angle(double x) { return sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x); }
+static void gelu_tanh_fwd_want(op_case *c)
+{
+    for (int i = 0; i < c->size[0]; i++) {
+        double x = A(1)[i], u = tanh_angle(x);
+        A(0)[i] = x / (1 + exp(-2 * u));
+        /* 2u: 6 roundings (constants too), which the tail's exponential magnifies by 2u; exp 2, sum, quotient, product
+         * of the tail, product; below 2^-126 an ulp no longer shrinks */
+        E(0)[i] = fabs(A(0)[i]) * EPS32 * (7 + 6.1 * fabs(2 * u)) + 0x1p-147 * (1 + fabs(x));
+    }
+}
+VALUE_ROW(gelu_tanh_fwd, count);
+
+static void gelu_tanh_bwd_make(op_case *c)
+{
+    arg_f32(c, ARG_OUT, c->size[0], -1);
+    arg_f32(c, ARG_IN, c->size[0], -1);
+    op_arg *x = arg_f32(c, ARG_IN, c->size[0], -1);
+    for (int i = 0; i < c->size[0]; i++) x->d[i] = ((float *)x->host)[i] *= 2;
+}
+OP_CALL(gelu_tanh_bwd, t[0], t[1], t[2])
+static double gelu_tanh_bwd_loss(const op_case *c)
+{
+    double loss = 0;
+    for (int i = 0; i < c->size[0]; i++) loss += A(1)[i] * A(2)[i] / (1 + exp(-2 * tanh_angle(A(2)[i])));
+    return loss;
+}
+GRAD_ROW(gelu_tanh_bwd, count, 8, {0, 2});
 
 /* N, I */
 SIZES(swiglu, {1, 1}, {0, 4}, {3, 17}, {5, 320}, {40, 192});

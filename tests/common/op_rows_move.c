@@ -69,6 +69,55 @@ static void rows_put_want(op_case *c)
 }
 VALUE_ROW(rows_put, put);
 
+/* N, taps, rows of the table, columns */
+SIZES(mix, {1, 1, 1, 1}, {0, 4, 3, 5}, {7, 4, 9, 17}, {40, 4, 16, 96}, {5, 3, 2, 33});
+static void mix_case(op_case *c, int y_rows, int x_rows)
+{
+    arg_f32(c, ARG_ACC, y_rows, c->size[3]);
+    arg_f32(c, ARG_IN, x_rows, c->size[3]);
+    int32_t *ids = arg_i32(c, c->size[0], c->size[1])->host;
+    for (int i = 0; i < c->size[0] * c->size[1]; i++)
+        ids[i] = (int32_t)case_below(c, (uint64_t)i, (uint32_t)c->size[2]);
+    arg_f32(c, ARG_IN, c->size[0], c->size[1]);
+}
+
+static void mix_fwd_make(op_case *c) { mix_case(c, c->size[0], c->size[2]); }
+OP_CALL(mix_fwd, t[0], t[1], t[2], t[3])
+static void mix_fwd_want(op_case *c)
+{
+    const int taps = c->size[1], cols = c->size[3];
+    const int32_t *ids = c->arg[2].host;
+    for (int i = 0; i < c->size[0]; i++)
+        for (int k = 0; k < cols; k++) {
+            double sum = 0, mass = 0;
+            for (int t = 0; t < taps; t++) {
+                double term = A(3)[i * taps + t] * A(1)[ids[i * taps + t] * cols + k];
+                sum += term;
+                mass += fabs(term);
+            }
+            A(0)[i * cols + k] += sum;
+            E(0)[i * cols + k] = 1.01 * EPS32 * (taps * mass + fabs(A(0)[i * cols + k]));
+        }
+}
+VALUE_ROW(mix_fwd, mix);
+
+static void mix_bwd_make(op_case *c) { mix_case(c, c->size[2], c->size[0]); }
+OP_CALL(mix_bwd, t[0], t[1], t[2], t[3])
+static void mix_bwd_want(op_case *c)
+{
+    const int n = c->size[0], taps = c->size[1], cols = c->size[3];
+    const int32_t *ids = c->arg[2].host;
+    for (int i = 0; i < c->size[2] * cols; i++) E(0)[i] = fabs(A(0)[i]);
+    for (int i = 0; i < n * taps; i++)
+        for (int k = 0; k < cols; k++) {
+            double term = A(3)[i] * A(1)[i / taps * cols + k];
+            A(0)[ids[i] * cols + k] += term;
+            E(0)[ids[i] * cols + k] += fabs(term);
+        }
+    for (int i = 0; i < c->size[2] * cols; i++) E(0)[i] *= 1.01 * EPS32 * n * taps;
+}
+VALUE_ROW(mix_bwd, mix);
+
 /* segments, columns; segment s has s*s % 7 rows: some are empty */
 SIZES(pool, {0, 3}, {1, 1}, {6, 17}, {20, 96});
 static int32_t *pool_cu(op_case *c, int32_t *total)

@@ -64,6 +64,71 @@ void SYM(rmsnorm_dw)(float *dw, const float *dy, const float *x, const float *rs
     });
 }
 
+/* 16 interleaved partials of the sum of a row */
+INLINE float row_sum(const float *a, int64_t count)
+{
+    v16 acc = v_zero();
+    EACH_VECTOR(0, count, { acc = v_add(LOAD(a), acc); }); /* v_load_n fills up with zeros */
+    return v_hsum(acc);
+}
+
+void SYM(layernorm_fwd)(float *y, float *mean, float *rstd, const float *x, const float *w, const float *bias,
+                        float eps, int64_t rows, int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++, x += cols, y += cols) {
+        mean[r] = row_sum(x, cols) / (float)cols;
+        v16 vm = v_set1(mean[r]), acc = v_zero();
+        int64_t full = cols / LANES * LANES;
+        for (int64_t c = 0; c < full; c += LANES) {
+            v16 d = v_sub(v_load(x + c), vm);
+            acc = v_fma(d, d, acc);
+        }
+        if (full < cols) { /* lanes behind the row count nothing */
+            float rest[LANES] = {0};
+            for (int64_t c = full; c < cols; c++) rest[c - full] = x[c] - mean[r];
+            acc = v_fma(v_load(rest), v_load(rest), acc);
+        }
+        rstd[r] = 1.0f / sqrtf(v_hsum(acc) / (float)cols + eps);
+        v16 vs = v_set1(rstd[r]);
+        EACH_VECTOR(0, cols, { STORE(y, v_fma(v_mul(v_sub(LOAD(x), vm), vs), LOAD(w), LOAD(bias))); });
+    }
+}
+
+/* g = dy w, xh = (x - mean) r: dx = r (g - mean(g) - xh mean(g xh)) */
+void SYM(layernorm_bwd)(float *dx, const float *dy, const float *x, const float *w, const float *mean,
+                        const float *rstd, int64_t rows, int64_t cols)
+{
+    for (int64_t r = 0; r < rows; r++, dx += cols, dy += cols, x += cols) {
+        v16 vm = v_set1(mean[r]), vr = v_set1(rstd[r]), sum = v_zero(), dot = v_zero();
+        EACH_VECTOR(0, cols, { /* g is 0 in lanes behind the row */
+                               v16 g = v_mul(LOAD(dy), LOAD(w));
+                               sum = v_add(sum, g);
+                               dot = v_fma(g, v_mul(v_sub(LOAD(x), vm), vr), dot);
+        });
+        v16 m1 = v_set1(v_hsum(sum) / (float)cols), m2 = v_set1(v_hsum(dot) / (float)cols);
+        EACH_VECTOR(0, cols, {
+            v16 g = v_sub(v_mul(LOAD(dy), LOAD(w)), m1);
+            STORE(dx, v_mul(vr, v_fnma(v_mul(v_sub(LOAD(x), vm), vr), m2, g)));
+        });
+    }
+}
+
+void SYM(layernorm_dw)(float *dw, float *dbias, const float *dy, const float *x, const float *mean, const float *rstd,
+                       int64_t rows, int64_t cols, int64_t begin, int64_t end)
+{
+    EACH_VECTOR(begin, end, {
+        v16 w = LOAD(dw);
+        v16 bias = LOAD(dbias);
+        for (int64_t r = 0; r < rows; r++) {
+            v16 g = LOAD(dy + r * cols);
+            w = v_fma(g, v_mul(v_sub(LOAD(x + r * cols), v_set1(mean[r])), v_set1(rstd[r])), w);
+            bias = v_add(bias, g);
+        }
+        STORE(dw, w);
+        STORE(dbias, bias);
+    });
+}
+
 void SYM(add)(float *y, const float *a, const float *c, int64_t count)
 {
     EACH_VECTOR(0, count, { STORE(y, v_add(LOAD(a), LOAD(c))); });
@@ -127,6 +192,54 @@ void SYM(gelu_bwd)(float *dx, const float *dy, const float *x, int64_t n)
         normal_both(a, &density, &below);
         dx[i] = dy[i] * (float)(below + a * density);
     }
+}
+
+/* (1 + tanh u)/2 = sigmoid(2u), 2u = 2 sqrt(2/pi) x (1 + 0.044715 x^2); *above = 1 - sigmoid without cancellation */
+INLINE v16 tanh_gate(v16 x, v16 *above)
+{
+    v16 u = v_mul(v_mul(x, v_fma(v_set1(0.044715f), v_mul(x, x), v_set1(1.0f))), v_set1(1.5957691216f));
+    v16 e = v_exp(v_from_bits(i_xor(i_and(v_bits(u), i_set1(INT32_MAX)), i_set1(INT32_MIN)))); /* exp(-|2u|) */
+    v16 big = v_div(v_set1(1.0f), v_add(v_set1(1.0f), e));
+    v16 small = v_mul(e, big);
+    m16 negative = v_lt(u, v_zero());
+    *above = v_sel(negative, big, small);
+    return v_sel(negative, small, big);
+}
+
+/* Beyond 32 the gate is 0 or 1 in fp32; clipping keeps Inf * 0 away. NaN passes. */
+INLINE v16 gate_clip(v16 x) { return v_sel(v_isnan(x), x, v_max(v_min(x, v_set1(32.0f)), v_set1(-32.0f))); }
+
+void SYM(gelu_tanh_fwd)(float *y, const float *x, int64_t count)
+{
+    EACH_VECTOR(0, count, {
+        v16 a = LOAD(x);
+        v16 above;
+        v16 c = gate_clip(a);
+        v16 gate = tanh_gate(c, &above);
+        STORE(y, v_mul(v_sel(v_lt(a, v_zero()), c, a), gate));
+    });
+}
+
+/* s = sigmoid(2u): d = s (1 + x (1 - s) (2u)') */
+void SYM(gelu_tanh_bwd)(float *dx, const float *dy, const float *x, int64_t count)
+{
+    const v16 one = v_set1(1.0f);
+    EACH_VECTOR(0, count, {
+        v16 above;
+        v16 c = gate_clip(LOAD(x));
+        v16 gate = tanh_gate(c, &above);
+        v16 slope = v_mul(v_fma(v_set1(0.134145f), v_mul(c, c), one), v_set1(1.5957691216f));
+        STORE(dx, v_mul(LOAD(dy), v_mul(gate, v_fma(v_mul(c, above), slope, one))));
+    });
+}
+
+void SYM(mix)(float *y, const float *table, const int32_t *ids, const float *w, int64_t taps, int64_t cols)
+{
+    EACH_VECTOR(0, cols, {
+        v16 sum = v_zero();
+        for (int64_t t = 0; t < taps; t++) sum = v_fma(v_set1(w[t]), LOAD(table + ids[t] * cols), sum);
+        STORE(y, v_add(LOAD(y), sum));
+    });
 }
 
 void SYM(rope_table)(float *cos_out, float *sin_out, const int32_t *pos, const float *inv_freq, const int32_t *axis,

@@ -68,12 +68,20 @@ typedef struct attn_bwd_args {
     X(void, rmsnorm_bwd, (float *dx, const float *dy, const float *x, const float *w, const float *rstd, int64_t rows, int64_t cols)) \
     /* dw[c] for columns [begin, end) */ \
     X(void, rmsnorm_dw, (float *dw, const float *dy, const float *x, const float *rstd, int64_t rows, int64_t cols, int64_t begin, int64_t end)) \
+    X(void, layernorm_fwd, (float *y, float *mean, float *rstd, const float *x, const float *w, const float *bias, float eps, int64_t rows, int64_t cols)) \
+    X(void, layernorm_bwd, (float *dx, const float *dy, const float *x, const float *w, const float *mean, const float *rstd, int64_t rows, int64_t cols)) \
+    /* dw[c] and dbias[c] for columns [begin, end) */ \
+    X(void, layernorm_dw, (float *dw, float *dbias, const float *dy, const float *x, const float *mean, const float *rstd, int64_t rows, int64_t cols, int64_t begin, int64_t end)) \
     X(void, add, (float *y, const float *a, const float *c, int64_t count)) \
     X(void, axpy, (float *y, float a, const float *x, int64_t count)) \
     X(void, swiglu_fwd, (float *y, const float *gu, int64_t rows, int64_t inner)) \
     X(void, swiglu_bwd, (float *dgu, const float *dy, const float *gu, int64_t rows, int64_t inner)) \
     X(void, gelu_fwd, (float *y, const float *x, int64_t n)) \
     X(void, gelu_bwd, (float *dx, const float *dy, const float *x, int64_t n)) \
+    X(void, gelu_tanh_fwd, (float *y, const float *x, int64_t count)) \
+    X(void, gelu_tanh_bwd, (float *dx, const float *dy, const float *x, int64_t count)) \
+    /* y[c] += sum over taps t of w[t] table[ids[t]][c] */ \
+    X(void, mix, (float *y, const float *table, const int32_t *ids, const float *w, int64_t taps, int64_t cols)) \
     X(void, rope_table, (float *cos_out, float *sin_out, const int32_t *pos, const float *inv_freq, const int32_t *axis, int64_t rows, int64_t axes, int64_t half)) \
     X(void, rope_apply, (float *x, int64_t x_row, const float *cos_in, const float *sin_in, int64_t rows, int heads, int head_dim, bool inverse)) \
     /* out[i] = sum over d of a[i, d] b[i, d], 16 interleaved partials */ \
