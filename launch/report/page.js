@@ -65,6 +65,8 @@ const order = c => (/easy/.test(c) ? 0 : /hard/.test(c) ? 1 : 2);
 const categories = uniq(finals.flatMap(e => e.rows.map(r => r.category))).filter(c => c !== "all").sort((a, b) => order(a) - order(b));
 const easy = categories.filter(c => /easy/.test(c)), hard = categories.filter(c => /hard/.test(c));
 const core = easy.concat(hard).length ? easy.concat(hard) : categories;
+/* Over all questions of an arm: calls and failed code turns, where a category with one call must not count like one with many. */
+const whole = n => pool(ofName(n), "all") || { calls: over(n, core, "calls"), fail: over(n, core, "fail") };
 const over = (n, cats, f) => mean(cats.map(c => { const q = pool(ofName(n), c); return q ? q[f] : NaN; }));
 names.forEach(style);
 
@@ -78,11 +80,11 @@ if (best) {
   if (easy.length) stats.push(stat(pct(over(best, easy, "v")), `accuracy where it is plain to see (${best})`, arrow("v", easy)));
   if (easy.length) stats.push(stat(pct(over(best, easy, "tool")), "of plain questions still answered with code", arrow("tool", easy)));
   if (hard.length) stats.push(stat(pct(over(best, hard, "tool")), "of hard questions answered with code", arrow("tool", hard)));
-  stats.push(stat(pct(over(best, core, "fail")), "of code turns fail", arrow("fail", core)));
+  stats.push(stat(pct(whole(best).fail), "of code turns fail", base && base !== best && Number.isFinite(whole(base).fail) ? `was ${pct(whole(base).fail)}` : ""));
 }
 if (Number.isFinite(D.max_logp_diff)) stats.push(stat(D.max_logp_diff === 0 ? "0" : num(D.max_logp_diff), "largest difference between rollout and trainer log-probs" + (D.max_logp_diff === 0 ? ": equal bits" : "")));
 if (Number.isFinite(D.wall_s)) stats.push(stat(D.wall_s >= 100 ? (D.wall_s / 60).toFixed(1) : D.wall_s.toFixed(0), "wall-clock time, all of it", D.wall_s >= 100 ? "min" : "s"));
-if (Number.isFinite(D.peak_rss_mib)) stats.push(stat((D.peak_rss_mib / 1024).toFixed(2), "peak memory", "GiB"));
+if (Number.isFinite(D.peak_rss_mib)) stats.push(stat((D.peak_rss_mib / 1024).toFixed(2), "peak memory of one process", "GiB"));
 if (Number.isFinite(D.gflops_share_of_peak)) stats.push(stat(pct(D.gflops_share_of_peak), "of the machine's multiply-add peak during RL"));
 document.getElementById("stats").append(...stats);
 const seeds = uniq(D.runs.map(r => r.seed).concat(finals.map(e => e.seed)));
@@ -114,7 +116,7 @@ function table() {
   return h("div", { class: "card" }, h("p", { class: "note" }, "Accuracy; below it the share of answers that used code."), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), h("tbody", {}, names.map(n => {
     const dot = h("span", { class: "dot" });
     dot.style.background = style(n).color;
-    const all = pool(ofName(n), "all") || { calls: over(n, core, "calls"), fail: over(n, core, "fail") };
+    const all = whole(n);
     return h("tr", {}, h("td", {}, dot, n), categories.map(c => {
       const q = pool(ofName(n), c);
       return q ? h("td", { class: "heat", style: heat(q.v, true) }, pct(q.v), h("small", {}, "code " + pct(q.tool))) : h("td", {}, "–");
