@@ -4,18 +4,18 @@
 static const tensor *bias(const tensor *t) { return t->data ? t : NULL; }
 static tensor *dbias(tensor *t) { return t->data ? t : NULL; }
 
-void block_plan_params(arena *a, block_params *p, const block_shape *s)
+void block_plan_params(arena *a, block_params *p, const block_shape *s, dtype matrix)
 {
     int C = s->width, I = s->inner, H = block_heads(s), Q = block_qkv(s);
     arena_add_1d(a, &p->norm1, DT_F32, C);
-    arena_add_2d(a, &p->qkv_w, DT_F32, Q, C);
+    arena_add_2d(a, &p->qkv_w, matrix, Q, C);
     if (s->qkv_bias) arena_add_1d(a, &p->qkv_b, DT_F32, Q);
-    arena_add_2d(a, &p->o_w, DT_F32, C, H);
+    arena_add_2d(a, &p->o_w, matrix, C, H);
     if (s->mlp_bias) arena_add_1d(a, &p->o_b, DT_F32, C);
     arena_add_1d(a, &p->norm2, DT_F32, C);
-    arena_add_2d(a, &p->gu_w, DT_F32, 2 * I, C);
+    arena_add_2d(a, &p->gu_w, matrix, 2 * I, C);
     if (s->mlp_bias) arena_add_1d(a, &p->gu_b, DT_F32, 2 * I);
-    arena_add_2d(a, &p->down_w, DT_F32, C, I);
+    arena_add_2d(a, &p->down_w, matrix, C, I);
     if (s->mlp_bias) arena_add_1d(a, &p->down_b, DT_F32, C);
 }
 

@@ -56,7 +56,8 @@ typedef struct block_ctx {
     tensor slot, table, ctx; /* paged only */
 } block_ctx;
 
-void block_plan_params(arena *a, block_params *p, const block_shape *s);
+/* matrix: what matrices are stored in; norms and biases are fp32. */
+void block_plan_params(arena *a, block_params *p, const block_shape *s, dtype matrix);
 /* rows attend, rest of them go on. */
 void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows, int64_t rest);
 void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows, bool backward);

@@ -33,17 +33,17 @@ static status alloc_params(param_set *p, const model_config *c)
     return c->has_vision ? tower_alloc_params(&p->tower, &c->vision) : ST_OK;
 }
 
-static status commit_params(arena **out, param_set *p, backend *b, const model_config *c, const block_shape *s,
-                            const char *name)
+static status plan_params(arena **out, param_set *p, backend *b, const model_config *c, const block_shape *s,
+                          dtype matrix, const char *name)
 {
     TRY(alloc_params(p, c));
-    TRY(arena_create_flat(out, b, name));
-    arena_add_2d(*out, &p->embed, DT_F32, c->vocab, c->hidden);
-    for (int l = 0; l < c->n_layer; l++) block_plan_params(*out, &p->layer[l], s);
+    TRY(matrix == DT_F32 ? arena_create_flat(out, b, name) : arena_create(out, b, name));
+    arena_add_2d(*out, &p->embed, matrix, c->vocab, c->hidden);
+    for (int l = 0; l < c->n_layer; l++) block_plan_params(*out, &p->layer[l], s, matrix);
     arena_add_1d(*out, &p->norm, DT_F32, c->hidden);
-    if (!c->tied) arena_add_2d(*out, &p->head, DT_F32, c->vocab, c->hidden);
-    if (c->has_vision) tower_plan_params(*out, &p->tower, &c->vision);
-    return arena_commit(*out);
+    if (!c->tied) arena_add_2d(*out, &p->head, matrix, c->vocab, c->hidden);
+    if (c->has_vision) tower_plan_params(*out, &p->tower, &c->vision, matrix);
+    return ST_OK;
 }
 
 static void free_params(param_set *p)
@@ -190,23 +190,28 @@ static status list_all(model *m)
 
 /* ---- the handle ---- */
 
-static status create(model *m, bool for_training)
+static status create(model *m, dtype matrix, bool for_training)
 {
     TRY(model_config_check(&m->cfg));
     m->shape = decoder_shape(&m->cfg);
-    TRY(commit_params(&m->weights, &m->w, m->b, &m->cfg, &m->shape, "weights"));
-    if (for_training) TRY(commit_params(&m->grads, &m->g, m->b, &m->cfg, &m->shape, "gradients"));
+    TRY(plan_params(&m->weights, &m->w, m->b, &m->cfg, &m->shape, matrix, "weights"));
+    if (!m->b) return list_all(m);
+    TRY(arena_commit(m->weights));
+    if (for_training) {
+        TRY(plan_params(&m->grads, &m->g, m->b, &m->cfg, &m->shape, matrix, "gradients"));
+        TRY(arena_commit(m->grads));
+    }
     TRY(commit_constants(m));
     return list_all(m);
 }
 
-status model_create(model **out, backend *b, const model_config *c, bool for_training)
+static status open_model(model **out, backend *b, const model_config *c, dtype matrix, bool for_training)
 {
     model *m = calloc(1, sizeof *m);
     if (!m) return FAIL(ST_ENOMEM, "out of memory");
     m->b = b;
     m->cfg = *c;
-    status st = create(m, for_training);
+    status st = create(m, matrix, for_training);
     if (st != ST_OK) {
         model_destroy(m);
         return st;
@@ -214,6 +219,18 @@ status model_create(model **out, backend *b, const model_config *c, bool for_tra
     *out = m;
     return ST_OK;
 }
+
+status model_create(model **out, backend *b, const model_config *c, bool for_training)
+{
+    return open_model(out, b, c, DT_F32, for_training);
+}
+
+status model_create_bf16(model **out, backend *b, const model_config *c)
+{
+    return open_model(out, b, c, DT_BF16, false);
+}
+
+status model_create_names(model **out, const model_config *c) { return open_model(out, NULL, c, DT_F32, false); }
 
 void model_destroy(model *m)
 {
@@ -243,8 +260,9 @@ tensor model_grads(const model *m)
 
 int64_t model_param_count(const model *m)
 {
-    tensor all = model_params(m);
-    return tensor_count(&all);
+    int64_t n = 0;
+    for (int i = 0; i < m->n_list; i++) n += tensor_count(&m->list[i].w);
+    return n;
 }
 
 status model_visit(model *m, model_visit_fn *fn, void *ctx)
@@ -278,12 +296,6 @@ static float init_std(const model_tensor *t)
     return ends_with(t->name, "merger.mlp.2.weight") ? 0.1f * std : std;
 }
 
-typedef struct init_ctx {
-    backend *b;
-    uint64_t seed;
-    attn_shape attn;
-} init_ctx;
-
 /* Element i of a query projection that starts as its group's key head is that key head's element. */
 static bool copies_key(const attn_shape *a, int64_t i, int64_t cols, int64_t *key_i)
 {
@@ -293,34 +305,49 @@ static bool copies_key(const attn_shape *a, int64_t i, int64_t cols, int64_t *ke
     return head % group == 0;
 }
 
-static status init_tensor(void *ctx, const model_tensor *t)
+void model_init_values(const model *m, const model_tensor *t, uint64_t seed, int64_t at, int64_t n, float *out)
 {
-    const init_ctx *c = ctx;
     bool norm = !t->matrix && !ends_with(t->name, ".bias"), query = ends_with(t->name, "q_proj.weight");
-    float value[4096], std = t->matrix ? init_std(t) : 0;
+    if (!t->matrix) {
+        for (int64_t i = 0; i < n; i++) out[i] = norm ? 1.0f : 0.0f;
+        return;
+    }
+    float std = init_std(t);
     char key_name[128];
     snprintf(key_name, sizeof key_name, "%s", t->name);
     if (query) *strstr(key_name, "q_proj") = 'k';
-    rng_key own = name_key(c->seed, t->name), key = name_key(c->seed, key_name);
-    int64_t count = tensor_count(&t->w), k;
+    rng_key own = name_key(seed, t->name), key = name_key(seed, key_name);
+    for (int64_t i = at, k; i < at + n; i++)
+        out[i - at] = query && copies_key(&m->shape.attn, i, t->w.dim[1], &k) ? std * rng_normal(key, (uint64_t)k)
+                                                                              : std * rng_normal(own, (uint64_t)i);
+}
+
+typedef struct init_ctx {
+    const model *m;
+    uint64_t seed;
+} init_ctx;
+
+static status init_tensor(void *ctx, const model_tensor *t)
+{
+    const init_ctx *c = ctx;
+    backend *b = c->m->b;
+    float value[4096];
+    uint16_t half[4096];
+    int64_t count = tensor_count(&t->w);
     for (int64_t at = 0; at < count; at += 4096) {
         int64_t n = count - at < 4096 ? count - at : 4096;
-        for (int64_t i = at; i < at + n; i++)
-            if (!t->matrix)
-                value[i - at] = norm ? 1.0f : 0.0f;
-            else if (query && copies_key(&c->attn, i, t->w.dim[1], &k))
-                value[i - at] = std * rng_normal(key, (uint64_t)k);
-            else
-                value[i - at] = std * rng_normal(own, (uint64_t)i);
-        tensor piece = tensor_1d((char *)t->w.data + at * (int64_t)sizeof *value, DT_F32, n);
-        c->b->upload(c->b, &piece, value);
+        model_init_values(c->m, t, c->seed, at, n, value);
+        if (t->w.type == DT_BF16)
+            for (int64_t i = 0; i < n; i++) half[i] = bf16_from_f32(value[i]);
+        tensor piece = tensor_1d((char *)t->w.data + (size_t)at * dtype_size(t->w.type), t->w.type, n);
+        b->upload(b, &piece, t->w.type == DT_BF16 ? (const void *)half : value);
     }
     return ST_OK;
 }
 
 void model_init(model *m, uint64_t seed)
 {
-    init_ctx c = {.b = m->b, .seed = seed, .attn = m->shape.attn};
+    init_ctx c = {.m = m, .seed = seed};
     status st = model_visit(m, init_tensor, &c);
     CHECK(st == ST_OK);
     m->b->params_changed(m->b);

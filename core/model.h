@@ -35,10 +35,16 @@ typedef struct model model;
 
 /* Plans and commits parameters (fp32, zero). for_training adds gradients. Borrows b. */
 status model_create(model **out, backend *b, const model_config *c, bool for_training);
+/* For inference only: matrices in bf16, norms and biases in fp32. Half the memory and, on the CPU, the bits of an fp32
+ * model that holds the same values. */
+status model_create_bf16(model **out, backend *b, const model_config *c);
+/* Names, shapes and initial values of the tensors without memory for them: model_visit (data NULL), model_cfg,
+ * model_param_count and model_init_values work. */
+status model_create_names(model **out, const model_config *c);
 void model_destroy(model *m);
 const model_config *model_cfg(const model *m);
 backend *model_backend(const model *m);
-tensor model_params(const model *m); /* flat f32[P] */
+tensor model_params(const model *m); /* flat f32[P]; not of a model in bf16 */
 tensor model_grads(const model *m);  /* flat f32[P], same order; data NULL unless for_training */
 /* Writes all initial weights: normal(0, std) for matrices with std = 1/sqrt(fan_in) (o/down projections x0.4, merger
  * output x0.1), embeddings 0.05, norms 1, biases 0; the first query head of each kv group starts as that group's key
@@ -59,6 +65,8 @@ typedef struct model_tensor {
 typedef status model_visit_fn(void *ctx, const model_tensor *t);
 status model_visit(model *m, model_visit_fn *fn, void *ctx);
 int64_t model_param_count(const model *m);
+/* Elements [at, at+n) of what model_init writes into t, before rounding to bf16. Thread-safe. */
+void model_init_values(const model *m, const model_tensor *t, uint64_t seed, int64_t at, int64_t n, float *out);
 
 /* Where decode and prefill find keys and values. All pointers borrowed for the call. */
 typedef struct kv_view {

@@ -24,16 +24,16 @@ status tower_alloc_params(tower_params *p, const vision_config *v)
     return p->block ? ST_OK : FAIL(ST_ENOMEM, "out of memory for %d vision blocks", v->depth);
 }
 
-void tower_plan_params(arena *a, tower_params *p, const vision_config *v)
+void tower_plan_params(arena *a, tower_params *p, const vision_config *v, dtype matrix)
 {
     block_shape s = tower_shape(v);
     int d = v->hidden, M = merge_unit(v) * d;
-    arena_add_2d(a, &p->patch_w, DT_F32, d, vision_patch_dim(v));
-    for (int l = 0; l < v->depth; l++) block_plan_params(a, &p->block[l], &s);
+    arena_add_2d(a, &p->patch_w, matrix, d, vision_patch_dim(v));
+    for (int l = 0; l < v->depth; l++) block_plan_params(a, &p->block[l], &s, matrix);
     arena_add_1d(a, &p->ln_q, DT_F32, d);
-    arena_add_2d(a, &p->fc1_w, DT_F32, M, M);
+    arena_add_2d(a, &p->fc1_w, matrix, M, M);
     arena_add_1d(a, &p->fc1_b, DT_F32, M);
-    arena_add_2d(a, &p->fc2_w, DT_F32, v->out_hidden, M);
+    arena_add_2d(a, &p->fc2_w, matrix, v->out_hidden, M);
     arena_add_1d(a, &p->fc2_b, DT_F32, v->out_hidden);
 }
 

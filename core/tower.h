@@ -35,7 +35,7 @@ typedef struct tower_acts {
 
 block_shape tower_shape(const vision_config *v);
 status tower_alloc_params(tower_params *p, const vision_config *v); /* the block array */
-void tower_plan_params(arena *a, tower_params *p, const vision_config *v);
+void tower_plan_params(arena *a, tower_params *p, const vision_config *v, dtype matrix);
 status tower_plan_acts(arena *a, tower_acts *t, const vision_config *v, int n_patch, bool keep);
 void tower_acts_free(tower_acts *t);
 

@@ -24,19 +24,36 @@ bool cpu_isa_has(const char *isa)
 
 const char *cpu_isa_best(void) { return cpu_isa_has("avx512") ? "avx512" : cpu_isa_has("avx2") ? "avx2" : "generic"; }
 
-/* Every block starts with its size, so that releasing it can forget the packed weights inside. */
+/* Every block starts with this, so that releasing it can forget the packed weights inside. */
+typedef struct block_head {
+    size_t bytes, mapped; /* mapped 0: the block is malloc's */
+    void *map;
+} block_head;
+
+/* Large blocks are mapped: zero without being touched, so that weights are written once and room for the largest
+ * picture costs nothing until one comes. */
+static bool map_block(block_head *h, char **block)
+{
+    h->mapped = h->bytes + ALIGN + HUGE_PAGE;
+    h->map = h->mapped > h->bytes ? mmap(NULL, h->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                  : MAP_FAILED;
+    if (h->map == MAP_FAILED) return false;
+    *block = (char *)h->map + (HUGE_PAGE - (uintptr_t)h->map % HUGE_PAGE) % HUGE_PAGE;
+    /* A kernel that walks down a column touches a page per row: with small pages it waits for page tables. */
+    (void)madvise(*block, h->bytes + ALIGN, MADV_HUGEPAGE); /* a refusal costs only time */
+    return true;
+}
+
 static status alloc(backend *b, size_t bytes, void **out)
 {
     (void)b;
-    size_t align = bytes < HUGE_PAGE ? ALIGN : HUGE_PAGE, room = (bytes + 2 * ALIGN - 1) / ALIGN * ALIGN;
-    void *p = NULL; /* not aligned_alloc: C11 wants its size to be a multiple of the alignment */
-    if (room < bytes || posix_memalign(&p, align, room) != 0)
+    block_head h = {.bytes = bytes};
+    char *block = NULL;
+    if (bytes >= HUGE_PAGE ? !map_block(&h, &block) : posix_memalign((void **)&block, ALIGN, bytes + ALIGN) != 0)
         return FAIL(ST_ENOMEM, "out of memory: %.1f MiB of host memory", (double)bytes / (1 << 20));
-    /* A kernel that walks down a column touches a page per row: with small pages it waits for page tables. */
-    if (align == HUGE_PAGE) (void)madvise(p, room, MADV_HUGEPAGE); /* a refusal costs only time */
-    memset(p, 0, room);
-    memcpy(p, &bytes, sizeof bytes);
-    *out = (char *)p + ALIGN;
+    if (!h.mapped) memset(block, 0, bytes + ALIGN);
+    memcpy(block, &h, sizeof h);
+    *out = block + ALIGN;
     return ST_OK;
 }
 
@@ -44,10 +61,13 @@ static void release(backend *b, void *p)
 {
     if (!p) return;
     char *block = (char *)p - ALIGN;
-    size_t bytes;
-    memcpy(&bytes, block, sizeof bytes);
-    cpu_forget(cpu_of(b), p, bytes);
-    free(block);
+    block_head h;
+    memcpy(&h, block, sizeof h);
+    cpu_forget(cpu_of(b), p, h.bytes);
+    if (h.mapped)
+        munmap(h.map, h.mapped);
+    else
+        free(block);
 }
 
 static void upload(backend *b, tensor *dst, const void *src)

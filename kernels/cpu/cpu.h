@@ -44,8 +44,10 @@ double cpu_fma_peak(backend *b);                          /* backend.peak_gflops
 void cpu_error(cpu *c, status st);
 
 /* Building blocks of linear_* and the head, on plain memory. */
-void cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *panels,
-                   const float *bias);
+/* y = x w^T + bias for w in fp32 (packed once, kept) or bf16 (read anew). False: out of memory, noted in first_error. */
+bool cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *bias);
+/* Its bf16 part: g->b is not used. */
+bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const uint16_t *w);
 void cpu_matmul_nn(cpu *c, float *dx, const float *dy, int64_t dy_row, int64_t rows, const tensor *w);
 void cpu_matmul_tn(cpu *c, float *dw, float *dbias, const float *dy, int64_t dy_row, const float *x, int64_t rows,
                    int64_t outputs, int64_t inputs);
@@ -58,6 +60,7 @@ static inline int64_t cols_of(const tensor *t)
     return n;
 }
 #define CHECK_F32(t) CHECK((t)->type == DT_F32)
+#define CHECK_WEIGHT(t) CHECK((t)->type == DT_F32 || (t)->type == DT_BF16)
 #define CHECK_I32(t) CHECK((t)->type == DT_I32)
 
 #define OPS_PROTOTYPE(name, args) void cpu_##name args;

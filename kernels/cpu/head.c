@@ -23,14 +23,14 @@ static int64_t chunk_rows(int64_t vocab)
 }
 
 /* Logits of x rows [first, first+n) into z, before temperature and bans. */
-static void logits(head_job *j, const tensor *x, const tensor *w, const float *panels, int64_t n)
+static bool logits(head_job *j, const tensor *x, const tensor *w, int64_t n)
 {
-    cpu_matmul_nt(j->c, j->z, j->vocab, (const float *)x->data + j->first * cols_of(x), n, w, panels, NULL);
+    return cpu_matmul_nt(j->c, j->z, j->vocab, (const float *)x->data + j->first * cols_of(x), n, w, NULL);
 }
 
-static bool begin(head_job *j, const tensor *x, const tensor *w, const tensor *ban, const float **panels)
+static bool begin(head_job *j, const tensor *x, const tensor *w, const tensor *ban)
 {
-    CHECK_F32(x), CHECK_F32(w);
+    CHECK_F32(x), CHECK_WEIGHT(w);
     CHECK(cols_of(x) == cols_of(w) && rows_of(w) > 0);
     CHECK(!ban || (ban->type == DT_U8 && tensor_count(ban) == rows_of(w)));
     j->vocab = rows_of(w);
@@ -39,8 +39,7 @@ static bool begin(head_job *j, const tensor *x, const tensor *w, const tensor *b
     if (!cpu_reserve(c, c->n_thread, c->n_thread, (size_t)(chunk_rows(j->vocab) * j->vocab) * sizeof(float)))
         return false;
     j->z = cpu_scratch(c, c->n_thread);
-    *panels = cpu_pack(c, w);
-    return *panels != NULL;
+    return true;
 }
 
 static void check_targets(const tensor *target, int64_t rows, int64_t vocab)
@@ -77,11 +76,10 @@ void cpu_logprob_fwd(backend *b, tensor *logp, tensor *lse, tensor *entropy, con
                   .lse = lse->data,
                   .entropy = entropy ? entropy->data : NULL,
                   .target = target->data};
-    const float *panels;
-    if (!begin(&j, x, w, ban, &panels)) return;
+    if (!begin(&j, x, w, ban)) return;
     for (int64_t step = chunk_rows(j.vocab); j.first < rows; j.first += step) {
         int64_t n = rows - j.first < step ? rows - j.first : step;
-        logits(&j, x, w, panels, n);
+        if (!logits(&j, x, w, n)) return;
         cpu_for(j.c, n, 20.0 * (double)(n * j.vocab), fwd_rows, &j);
     }
 }
@@ -104,7 +102,7 @@ void cpu_logprob_bwd(backend *b, tensor *dx, tensor *dw, const tensor *x, const 
                      const tensor *dent, float inv_temp)
 {
     int64_t rows = rows_of(x), cols = cols_of(x);
-    CHECK_F32(dx), CHECK_F32(lse), CHECK_F32(dlogp);
+    CHECK_F32(dx), CHECK_F32(w), CHECK_F32(lse), CHECK_F32(dlogp);
     CHECK(tensor_count(dx) == rows * cols && tensor_count(lse) == rows && tensor_count(dlogp) == rows && inv_temp > 0);
     CHECK(!dw || (dw->type == DT_F32 && tensor_count(dw) == tensor_count(w)));
     CHECK(!dent || (entropy && tensor_count(dent) == rows && tensor_count(entropy) == rows));
@@ -116,12 +114,11 @@ void cpu_logprob_bwd(backend *b, tensor *dx, tensor *dw, const tensor *x, const 
                   .entropy_in = entropy ? entropy->data : NULL,
                   .dent = dent ? dent->data : NULL,
                   .target = target->data};
-    const float *panels;
-    if (!begin(&j, x, w, ban, &panels)) return;
+    if (!begin(&j, x, w, ban)) return;
     for (int64_t step = chunk_rows(j.vocab); j.first < rows; j.first += step) {
         int64_t n = rows - j.first < step ? rows - j.first : step;
         const float *x_rows = (const float *)x->data + j.first * cols;
-        logits(&j, x, w, panels, n);
+        if (!logits(&j, x, w, n)) return;
         cpu_for(j.c, n, 30.0 * (double)(n * j.vocab), bwd_rows, &j);
         if (dw) cpu_matmul_tn(j.c, dw->data, NULL, j.z, j.vocab, x_rows, n, j.vocab, cols); /* first: dx may be x */
         cpu_matmul_nn(j.c, (float *)dx->data + j.first * cols, j.z, j.vocab, n, w);
@@ -152,11 +149,10 @@ void cpu_sample(backend *b, tensor *id, tensor *logp, const tensor *x, const ten
     CHECK(inv_temp == 0 || (key && key->type == DT_U32 && tensor_count(key) == 4 * rows));
     head_job j = {
         .c = cpu_of(b), .inv_temp = inv_temp, .id = id->data, .logp = logp->data, .key = key ? key->data : NULL};
-    const float *panels;
-    if (!begin(&j, x, w, ban, &panels)) return;
+    if (!begin(&j, x, w, ban)) return;
     for (int64_t step = chunk_rows(j.vocab); j.first < rows; j.first += step) {
         int64_t n = rows - j.first < step ? rows - j.first : step;
-        logits(&j, x, w, panels, n);
+        if (!logits(&j, x, w, n)) return;
         cpu_for(j.c, n, 150.0 * (double)(n * j.vocab), sample_rows, &j);
     }
 }

@@ -46,22 +46,24 @@ static void run(cpu *c, const gemm_args *g)
     cpu_for(c, (int64_t)p.row_tasks * p.col_tasks, work, product_tasks, &p);
 }
 
-void cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *panels,
-                   const float *bias)
+bool cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *bias)
 {
     int64_t outputs = rows_of(w), inputs = cols_of(w);
-    run(c, &(gemm_args){.c = y,
-                        .c_row = y_row,
-                        .a = x,
-                        .a_row = inputs,
-                        .a_col = 1,
-                        .b = panels,
-                        .b_panel = inputs * LANES,
-                        .b_row = LANES,
-                        .bias = bias,
-                        .rows = (int)rows,
-                        .cols = (int)outputs,
-                        .depth = (int)inputs});
+    gemm_args g = {.c = y,
+                   .c_row = y_row,
+                   .a = x,
+                   .a_row = inputs,
+                   .a_col = 1,
+                   .b_panel = inputs * LANES,
+                   .b_row = LANES,
+                   .bias = bias,
+                   .rows = (int)rows,
+                   .cols = (int)outputs,
+                   .depth = (int)inputs};
+    if (w->type == DT_BF16) return cpu_gemm_bf16(c, &g, w->data);
+    g.b = cpu_pack(c, w);
+    if (g.b) run(c, &g);
+    return g.b != NULL;
 }
 
 void cpu_matmul_nn(cpu *c, float *dx, const float *dy, int64_t dy_row, int64_t rows, const tensor *w)
@@ -144,13 +146,12 @@ void cpu_matmul_tn(cpu *c, float *dw, float *dbias, const float *dy, int64_t dy_
 
 void cpu_linear_fwd(backend *b, tensor *y, const tensor *x, const tensor *w, const tensor *bias)
 {
-    CHECK_F32(y), CHECK_F32(x), CHECK_F32(w);
+    CHECK_F32(y), CHECK_F32(x), CHECK_WEIGHT(w);
     CHECK(rows_of(y) == rows_of(x) && cols_of(y) == rows_of(w) && cols_of(x) == cols_of(w));
     CHECK(!bias || (bias->type == DT_F32 && tensor_count(bias) == rows_of(w)));
     cpu *c = cpu_of(b);
     if (tensor_count(y) == 0) return;
-    const float *panels = cpu_pack(c, w);
-    if (panels) cpu_matmul_nt(c, y->data, cols_of(y), x->data, rows_of(x), w, panels, bias ? bias->data : NULL);
+    cpu_matmul_nt(c, y->data, cols_of(y), x->data, rows_of(x), w, bias ? bias->data : NULL);
 }
 
 void cpu_linear_dx(backend *b, tensor *dx, const tensor *dy, const tensor *w)

@@ -63,11 +63,38 @@ static void scatter_add(cpu *c, moves *m)
     cpu_for(c, (m->cols + STRIP - 1) / STRIP, (double)(m->n * m->cols), add_strips, m);
 }
 
+/* From a table in bf16. */
+typedef struct widened {
+    const kern *k;
+    const uint16_t *table;
+    moves m; /* x unused */
+} widened;
+
+static void widen_rows(void *ctx, int begin, int end, int thread)
+{
+    (void)thread;
+    const widened *w = ctx;
+    const moves *m = &w->m;
+    for (int i = begin; i < end; i++) {
+        if (m->idx[i] < 0)
+            memset(m->y + i * m->cols, 0, (size_t)m->cols * sizeof(float));
+        else
+            w->k->bf16_widen(m->y + i * m->cols, w->table + m->idx[i] * m->cols, m->cols);
+    }
+}
+
 void cpu_embed_fwd(backend *b, tensor *x, const tensor *table, const tensor *ids)
 {
-    moves m = check(x, table, ids, table, -1);
+    CHECK_WEIGHT(table);
+    CHECK(cols_of(x) == cols_of(table));
+    moves m = check(x, x, ids, table, -1);
+    m.x = table->data;
     CHECK(rows_of(x) == m.n);
-    cpu_for(cpu_of(b), m.n, (double)(m.n * m.cols), take_rows, &m);
+    widened w = {cpu_of(b)->k, table->data, m};
+    if (table->type == DT_BF16)
+        cpu_for(cpu_of(b), m.n, (double)(m.n * m.cols), widen_rows, &w);
+    else
+        cpu_for(cpu_of(b), m.n, (double)(m.n * m.cols), take_rows, &m);
 }
 
 void cpu_embed_bwd(backend *b, tensor *dtable, const tensor *dx, const tensor *ids)

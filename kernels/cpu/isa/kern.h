@@ -63,6 +63,9 @@ typedef struct attn_bwd_args {
     /* up to 16 rows side by side in the lanes: to[c][16] = from[0..16][c], zeros for rows that are not there; and back */ \
     X(void, to_lanes, (float *to, const float *from, int64_t from_row, int rows, int64_t cols)) \
     X(void, from_lanes, (float *to, int64_t to_row, const float *from, int rows, int64_t cols)) \
+    /* the same from bf16, which widens exactly; and one row as it is */ \
+    X(void, bf16_to_lanes, (float *to, const uint16_t *from, int64_t from_row, int rows, int64_t cols)) \
+    X(void, bf16_widen, (float *to, const uint16_t *from, int64_t count)) \
     /* rows of `cols` contiguous floats */ \
     X(void, rmsnorm_fwd, (float *y, float *rstd, const float *x, const float *w, float eps, int64_t rows, int64_t cols)) \
     X(void, rmsnorm_bwd, (float *dx, const float *dy, const float *x, const float *w, const float *rstd, int64_t rows, int64_t cols)) \

@@ -31,3 +31,41 @@ void SYM(from_lanes)(float *to, int64_t to_row, const float *from, int rows, int
         for (int r = 0; r < rows; r++) v_store_n(to + r * to_row + c, t[r], n);
     }
 }
+
+/* Two neighbours of a row are one 32-bit lane, so one transposition turns 32 columns. */
+static void widen_lanes(float *to, v16 t[LANES], int cols)
+{
+    v_transpose(t);
+    UNROLL for (int k = 0; k < LANES; k++)
+    {
+        i16 pair = v_bits(t[k]);
+        if (2 * k < cols) v_store(to + 2 * k * LANES, v_from_bits(i_shl(pair, 16)));
+        if (2 * k + 1 < cols)
+            v_store(to + (2 * k + 1) * LANES, v_from_bits(i_and(pair, i_set1((int32_t)0xffff0000u))));
+    }
+}
+
+void SYM(bf16_to_lanes)(float *to, const uint16_t *from, int64_t from_row, int rows, int64_t cols)
+{
+    enum { STEP = 2 * LANES };
+    int64_t c = 0;
+    v16 t[LANES];
+    for (; rows == LANES && c + STEP <= cols; c += STEP) {
+        UNROLL for (int r = 0; r < LANES; r++) memcpy(&t[r], from + r * from_row + c, sizeof t[r]);
+        widen_lanes(to + c * LANES, t, STEP);
+    }
+    for (; c < cols; c += STEP) {
+        int n = cols - c < STEP ? (int)(cols - c) : STEP;
+        memset(t, 0, sizeof t);
+        for (int r = 0; r < rows; r++) memcpy(&t[r], from + r * from_row + c, (size_t)n * sizeof *from);
+        widen_lanes(to + c * LANES, t, n);
+    }
+}
+
+void SYM(bf16_widen)(float *to, const uint16_t *from, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)from[i] << 16;
+        memcpy(to + i, &bits, sizeof bits);
+    }
+}
