@@ -36,6 +36,17 @@ static status check_pre_tokenizer(const json *pre)
     return ST_OK;
 }
 
+/* What transformers 5 saves: a TemplateProcessing of the text alone. */
+static bool adds_tokens(const json *post)
+{
+    if (absent(post) || is_type(post, "ByteLevel")) return false;
+    const json *single = json_get(post, "single");
+    if (!is_type(post, "TemplateProcessing") || json_kind(single) != JSON_ARRAY) return true;
+    for (int64_t i = 0; i < json_len(single); i++)
+        if (!json_get(json_at(single, i), "Sequence")) return true;
+    return json_len(single) != 1;
+}
+
 static status check_parts(const json *root)
 {
     const json *norm = json_get(root, "normalizer"), *post = json_get(root, "post_processor"),
@@ -43,8 +54,9 @@ static status check_parts(const json *root)
     const json *model = json_get(root, "model");
     if (!is_type(norm, "NFC")) return FAIL(ST_EINVAL, "normalizer must be NFC, nothing else is supported");
     TRY(check_pre_tokenizer(json_get(root, "pre_tokenizer")));
-    if (!absent(post) && !is_type(post, "ByteLevel"))
-        return FAIL(ST_EINVAL, "post_processor must be ByteLevel or null; one that adds tokens is not supported");
+    if (adds_tokens(post))
+        return FAIL(ST_EINVAL, "post_processor must be null, ByteLevel or a TemplateProcessing of the text alone; one "
+                               "that adds tokens is not supported");
     if (!is_type(dec, "ByteLevel")) return FAIL(ST_EINVAL, "decoder must be ByteLevel, nothing else is supported");
     if (!is_type(model, "BPE")) return FAIL(ST_EINVAL, "model must be BPE, nothing else is supported");
     if (!absent(json_get(model, "dropout"))) return FAIL(ST_EINVAL, "model.dropout must be null");
