@@ -109,6 +109,9 @@ size_t model_acts_bytes(const model_acts *a);
 /* Hidden states of batch->row after the final norm: out[R,C], borrowed from a until the next call. CHECKs limits. Rows
  * nobody asks for skip the second half of the last layer; n_row 0 only fills the cache. */
 tensor model_forward(model *m, model_acts *a, const token_batch *x);
+/* Rows [N,C] that entered decoder layer l in the last forward of N tokens (layer 0: embeddings and image rows), for
+ * inspection and tests. Borrowed from a until the next call; CHECKs that a keeps activations. */
+tensor model_layer_input(const model_acts *a, int l, int n_tok);
 /* Accumulates gradients from dh[R,C] = d loss / d (what model_forward returned for x). Same x as the last forward. */
 void model_backward(model *m, model_acts *a, const token_batch *x, const tensor *dh);
 /* The head's weight [V,C] and its gradient (the embedding's when tied). */

@@ -215,6 +215,12 @@ tensor model_forward(model *m, model_acts *a, const token_batch *x)
     return h;
 }
 
+tensor model_layer_input(const model_acts *a, int l, int n_tok)
+{
+    CHECK(a->keep && l >= 0 && l < a->m->cfg.n_layer);
+    return rows(&a->layer[l].x, n_tok);
+}
+
 /* Through the last layer, from the asked-for rows to dx[N,C] of its input. */
 static void backward_top(model *m, model_acts *a, const token_batch *x, tensor *dx, const tensor *dh)
 {
