@@ -33,11 +33,11 @@ static const char *format_name(const uint8_t *b, size_t n)
         const char *magic;
         size_t at, len;
         const char *name;
-    } known[] = {{"GIF8", 0, 4, "GIF"},      {"BM", 0, 2, "BMP"},       {"II*\0", 0, 4, "TIFF"},
-                 {"MM\0*", 0, 4, "TIFF"},    {"WEBP", 8, 4, "WebP"},    {"ftypavif", 4, 8, "AVIF"},
-                 {"ftypheic", 4, 8, "HEIC"}, {"\0\0\1\0", 0, 4, "ICO"}, {"%PDF", 0, 4, "PDF"},
-                 {"<svg", 0, 4, "SVG"},      {"<?xml", 0, 5, "XML"},    {"P6", 0, 2, "PPM"},
-                 {"\x89HDF", 0, 4, "HDF5"},  {"{", 0, 1, "JSON"},       {"<!DOCTYPE", 0, 9, "HTML"}};
+    } known[] = {{"BM", 0, 2, "BMP"},        {"II*\0", 0, 4, "TIFF"},    {"MM\0*", 0, 4, "TIFF"},
+                 {"ftypavif", 4, 8, "AVIF"}, {"ftypheic", 4, 8, "HEIC"}, {"\0\0\1\0", 0, 4, "ICO"},
+                 {"%PDF", 0, 4, "PDF"},      {"<svg", 0, 4, "SVG"},      {"<?xml", 0, 5, "XML"},
+                 {"P6", 0, 2, "PPM"},        {"\x89HDF", 0, 4, "HDF5"},  {"{", 0, 1, "JSON"},
+                 {"<!DOCTYPE", 0, 9, "HTML"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n >= known[i].at + known[i].len && !memcmp(b + known[i].at, known[i].magic, known[i].len))
             return known[i].name;
@@ -48,9 +48,22 @@ status image_decode(image *out, const void *bytes, size_t n, const char *what)
 {
     const uint8_t *b = bytes;
     if (n == 0) return FAIL(ST_EINVAL, "%s: empty", what);
-    if (n >= 8 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) return image_decode_png(out, b, n, what);
-    if (n >= 3 && !memcmp(b, "\xff\xd8\xff", 3)) return image_decode_jpeg(out, b, n, what);
-    return FAIL(ST_EINVAL, "%s: %s, not a PNG or JPEG image; convert it", what, format_name(b, n));
+    image_decoder *decode = NULL;
+    if (n >= 8 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) decode = image_decode_png;
+    if (n >= 3 && !memcmp(b, "\xff\xd8\xff", 3)) decode = image_decode_jpeg;
+    if (n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4)) decode = image_decode_webp;
+    if (n >= 6 && (!memcmp(b, "GIF87a", 6) || !memcmp(b, "GIF89a", 6))) decode = image_decode_gif;
+    if (!decode)
+        return FAIL(ST_EINVAL, "%s: %s, not a PNG, JPEG, WebP or GIF image; convert it", what, format_name(b, n));
+    image im = {0};
+    int orientation = 0;
+    TRY(decode(&im, &orientation, b, n, what));
+    status st = image_turn(&im, orientation, what);
+    if (st == ST_OK)
+        *out = im;
+    else
+        image_free(&im);
+    return st;
 }
 
 static status read_bytes(const char *path, uint8_t **bytes, size_t *n)

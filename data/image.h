@@ -13,11 +13,12 @@ typedef struct image {
     uint8_t *rgb;
 } image; /* rgb: w*h*3 bytes, malloc'ed, owned */
 
-enum { IMAGE_MAX_SIDE = 32768, IMAGE_MAX_PIXELS = 1 << 28 };
+enum { IMAGE_MAX_SIDE = 32768, IMAGE_MAX_PIXELS = 178956970 }; /* the most Pillow opens (decompression bomb) */
 
-/* PNG or JPEG by content (others: ST_EINVAL naming the format found). Truncated or damaged data is ST_EINVAL, never a
- * partly decoded picture. ST_EUNAVAIL "not built with libpng". what names it in messages. EXIF orientation is ignored
- * (as the processor given a PIL image). */
+/* PNG, JPEG, WebP or GIF by content, of an animation the first frame (others: ST_EINVAL naming the format found).
+ * Upright: EXIF orientation is applied, as transformers' load_image does with a path; pixels that come without a file
+ * (from a sandbox, a drawing) have none. Truncated or damaged data is ST_EINVAL, never a partly decoded picture.
+ * ST_EUNAVAIL "not built with libpng". what names it in messages. */
 status image_decode(image *out, const void *bytes, size_t n, const char *what);
 status image_read_file(image *out, const char *path);
 /* PNG, 8-bit RGB, or a palette when the picture has <= 256 colours; bytes malloc'ed, caller frees. fast: for

@@ -1,14 +1,62 @@
-/* JPEG by libjpeg-turbo (its TurboJPEG interface), which lives in this file only. Its defaults are Pillow's: accurate
- * integer DCT, smooth chroma upsampling. CMYK and YCCK follow Pillow: inverted samples (Adobe's habit), then
- * R = clip(nk - C*nk/255) with nk = 255 - K. */
+/* JPEG by libjpeg-turbo, which lives in this file only. Its defaults are Pillow's: accurate integer DCT, smooth chroma
+ * upsampling. CMYK and YCCK follow Pillow: inverted samples (Adobe's habit), then R = clip(nk - C*nk/255) with
+ * nk = 255 - K. Pillow goes on after damage and shows gray or garbage there; here damage is an error. */
 #include "data/image_codec.h"
 
-#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #ifdef HAVE_JPEG
-#include <turbojpeg.h>
+#include <jpeglib.h>
+#include <setjmp.h>
+
+#include <jerror.h> /* after jpeglib.h, which decides what is in it */
+
+typedef struct reader {
+    struct jpeg_decompress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_progress_mgr progress;
+    jmp_buf out;
+    char error[JMSG_LENGTH_MAX];
+    image im;
+    uint8_t *row; /* one row of CMYK */
+} reader;
+
+static void fail_exit(j_common_ptr jpeg)
+{
+    reader *r = jpeg->client_data;
+    jpeg->err->format_message(jpeg, r->error);
+    longjmp(r->out, 1);
+}
+
+/* Warnings: those that cost picture data are errors; the rest (stray bytes between segments, odd version numbers, scan
+ * parameters that a sequential file need not state) leave every pixel as it was written. */
+static void on_message(j_common_ptr jpeg, int level)
+{
+    if (level >= 0) return;
+    switch (jpeg->err->msg_code) {
+    case JWRN_ARITH_BAD_CODE:
+    case JWRN_BOGUS_PROGRESSION:
+    case JWRN_HIT_MARKER:
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_JPEG_EOF:
+    case JWRN_MUST_RESYNC: fail_exit(jpeg);
+    default: return;
+    }
+}
+
+static void no_output(j_common_ptr jpeg) { (void)jpeg; }
+
+/* A small progressive file could otherwise ask for hours of work. */
+static void limit_scans(j_common_ptr jpeg)
+{
+    reader *r = jpeg->client_data;
+    if (jpeg->is_decompressor && r->jpeg.input_scan_number > 500) {
+        snprintf(r->error, sizeof r->error, "more than 500 scans");
+        longjmp(r->out, 1);
+    }
+}
 
 static uint8_t muldiv255(unsigned a, unsigned b)
 {
@@ -24,54 +72,104 @@ static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t n)
     }
 }
 
-/* Stray bytes between segments are common and cost no pixel; every other warning means lost picture data. */
-static bool harmless(tjhandle tj)
+/* EXIF may be cut into several segments, which Pillow joins. Of XMP the last segment counts. */
+static int find_orientation(const reader *r)
 {
-    return tjGetErrorCode(tj) == TJERR_WARNING && strstr(tjGetErrorStr2(tj), "extraneous bytes before marker") != NULL;
-}
-
-static status decompress(tjhandle tj, image *im, const uint8_t *bytes, size_t n, bool cmyk, const char *what)
-{
-    size_t count = (size_t)im->w * (size_t)im->h;
-    uint8_t *raw = cmyk ? malloc(count * 4) : im->rgb;
-    if (!raw) return FAIL(ST_ENOMEM, "%s: out of memory for %dx%d CMYK pixels", what, im->w, im->h);
-    int format = cmyk ? TJPF_CMYK : TJPF_RGB;
-    /* A limit on scans because a small progressive file could otherwise ask for hours of work. */
-    int flags = TJFLAG_LIMITSCANS;
-    bool ok = tjDecompress2(tj, bytes, n, raw, im->w, 0, im->h, format, flags | TJFLAG_STOPONWARNING) == 0;
-    if (!ok && harmless(tj)) ok = tjDecompress2(tj, bytes, n, raw, im->w, 0, im->h, format, flags) == 0 || harmless(tj);
-    status st = ok ? ST_OK : FAIL(ST_EINVAL, "%s: damaged JPEG: %s", what, tjGetErrorStr2(tj));
-    if (ok && cmyk) cmyk_to_rgb(im->rgb, raw, count);
-    if (cmyk) free(raw);
-    return st;
-}
-
-status image_decode_jpeg(image *out, const uint8_t *bytes, size_t n, const char *what)
-{
-    tjhandle tj = tjInitDecompress();
-    if (!tj) return FAIL(ST_ENOMEM, "%s: cannot make a JPEG decoder: %s", what, tjGetErrorStr2(NULL));
-    image im = {0};
-    int w = 0, h = 0, subsampling = 0, space = 0;
-    status st;
-    if (tjDecompressHeader3(tj, bytes, n, &w, &h, &subsampling, &space) != 0 && !harmless(tj)) {
-        st = FAIL(ST_EINVAL, "%s: damaged JPEG: %s", what, tjGetErrorStr2(tj));
-    } else if (w < 1 || h < 1) {
-        st = FAIL(ST_EINVAL, "%s: damaged JPEG: no picture in it", what);
-    } else {
-        st = image_alloc(&im, w, h, what);
-        if (st == ST_OK) st = decompress(tj, &im, bytes, n, space == TJCS_CMYK || space == TJCS_YCCK, what);
+    static const char xap[] = "http://ns.adobe.com/xap/1.0/";
+    uint8_t *exif = NULL;
+    const uint8_t *xmp = NULL;
+    size_t n = 0, n_xmp = 0, total = 0;
+    for (jpeg_saved_marker_ptr m = r->jpeg.marker_list; m; m = m->next) total += m->data_length;
+    for (jpeg_saved_marker_ptr m = r->jpeg.marker_list; m; m = m->next) {
+        if (m->data_length >= 6 && memcmp(m->data, "Exif\0\0", 6) == 0) {
+            if (!exif && !(exif = malloc(total))) return 0;
+            size_t skip = n ? 6 : 0;
+            memcpy(exif + n, m->data + skip, m->data_length - skip);
+            n += m->data_length - skip;
+        } else if (m->data_length >= sizeof xap && memcmp(m->data, xap, sizeof xap) == 0) {
+            xmp = m->data + sizeof xap;
+            n_xmp = m->data_length - sizeof xap;
+        }
     }
-    tjDestroy(tj);
+    int v = image_exif_orientation(exif, n, xmp, n_xmp);
+    free(exif);
+    return v;
+}
+
+static status read_header(reader *r, const uint8_t *bytes, size_t n, const char *what)
+{
+    struct jpeg_decompress_struct *j = &r->jpeg;
+    jpeg_mem_src(j, bytes, n);
+    jpeg_save_markers(j, JPEG_APP0 + 1, 0xffff);
+    jpeg_read_header(j, TRUE);
+    if (j->num_components != 1 && j->num_components != 3 && j->num_components != 4)
+        return FAIL(ST_EINVAL, "%s: a JPEG of %d components; gray, colour and CMYK are known", what, j->num_components);
+    /* A block of 8x8 takes at least one bit of Huffman code. */
+    size_t blocks = (size_t)j->comp_info[0].width_in_blocks * j->comp_info[0].height_in_blocks;
+    if (!j->arith_code && blocks / 8 > n)
+        return FAIL(ST_EINVAL, "%s: damaged JPEG: %ux%u pixels cannot come from %zu bytes", what, j->image_width,
+                    j->image_height, n);
+    return image_alloc(&r->im, j->image_width, j->image_height, what);
+}
+
+static void read_pixels(reader *r)
+{
+    struct jpeg_decompress_struct *j = &r->jpeg;
+    const size_t pitch = (size_t)r->im.w * 3;
+    j->out_color_space = j->num_components == 4 ? JCS_CMYK : JCS_RGB;
+    jpeg_start_decompress(j);
+    if (j->num_components == 4 && !(r->row = malloc((size_t)r->im.w * 4))) ERREXIT1(j, JERR_OUT_OF_MEMORY, 0);
+    while (j->output_scanline < j->output_height) {
+        uint8_t *rgb = r->im.rgb + (size_t)j->output_scanline * pitch;
+        if (r->row) {
+            jpeg_read_scanlines(j, &r->row, 1);
+            cmyk_to_rgb(rgb, r->row, (size_t)r->im.w);
+            continue;
+        }
+        JSAMPROW rows[8];
+        unsigned left = j->output_height - j->output_scanline, k = left < 8 ? left : 8;
+        for (unsigned i = 0; i < k; i++) rows[i] = rgb + i * pitch;
+        jpeg_read_scanlines(j, rows, k);
+    }
+    jpeg_finish_decompress(j);
+}
+
+status image_decode_jpeg(image *out, int *orientation, const uint8_t *bytes, size_t n, const char *what)
+{
+    reader *r = calloc(1, sizeof *r);
+    if (!r) return FAIL(ST_ENOMEM, "%s: out of memory for a JPEG decoder", what);
+    r->jpeg.err = jpeg_std_error(&r->errors);
+    r->errors.error_exit = fail_exit;
+    r->errors.emit_message = on_message;
+    r->errors.output_message = no_output;
+    r->jpeg.client_data = r;
+    status st;
+    if (setjmp(r->out)) {
+        st = FAIL(ST_EINVAL, "%s: damaged JPEG: %s", what, r->error);
+    } else {
+        jpeg_create_decompress(&r->jpeg);
+        r->progress.progress_monitor = limit_scans;
+        r->jpeg.progress = &r->progress;
+        st = read_header(r, bytes, n, what);
+        if (st == ST_OK) {
+            *orientation = find_orientation(r);
+            read_pixels(r);
+        }
+    }
+    jpeg_destroy_decompress(&r->jpeg);
     if (st == ST_OK)
-        *out = im;
+        *out = r->im;
     else
-        image_free(&im);
+        image_free(&r->im);
+    free(r->row);
+    free(r);
     return st;
 }
 #else
-status image_decode_jpeg(image *out, const uint8_t *bytes, size_t n, const char *what)
+status image_decode_jpeg(image *out, int *orientation, const uint8_t *bytes, size_t n, const char *what)
 {
     (void)out;
+    (void)orientation;
     (void)bytes;
     (void)n;
     return FAIL(ST_EUNAVAIL, "%s: a JPEG, but this program was not built with libjpeg-turbo", what);

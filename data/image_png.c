@@ -122,10 +122,55 @@ static void read_pixels(png_structp png, png_infop info, image *im, uint8_t **ra
                     expand_row(rgb, row, im->w, type, depth, lut[0]);
             }
     }
-    png_read_end(png, NULL);
+    png_read_end(png, info);
 }
 
-status image_decode_png(image *out, const uint8_t *bytes, size_t n, const char *what)
+/* ImageMagick's way to keep EXIF: an empty line, "exif", the length, then lines of hex digits. */
+static size_t unhex_profile(uint8_t *to, const char *text)
+{
+    size_t n = 0;
+    int high = -1;
+    for (int lines = 0; lines < 3 && *text; text++) lines += *text == '\n';
+    for (; *text; text++) {
+        int c = (unsigned char)*text, v = c >= '0' && c <= '9'                 ? c - '0'
+                                          : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                                               : -1;
+        if (v < 0) continue;
+        if (high < 0) {
+            high = v;
+        } else {
+            to[n++] = (uint8_t)(high << 4 | v);
+            high = -1;
+        }
+    }
+    return n;
+}
+
+/* Only after the end: chunks may follow the pixels. */
+static int find_orientation(png_structp png, png_infop info)
+{
+    static const char profile[] = "Raw profile type exif";
+    png_bytep exif = NULL;
+    png_uint_32 n = 0;
+    png_textp text = NULL;
+    int n_text = 0, xmp = -1, raw = -1;
+    png_get_eXIf_1(png, info, &n, &exif);
+    png_get_text(png, info, &text, &n_text);
+    for (int i = 0; i < n_text; i++) {
+        if (strcmp(text[i].key, "XML:com.adobe.xmp") == 0) xmp = i;
+        if (strcmp(text[i].key, profile) == 0) raw = i;
+    }
+    const uint8_t *packet = xmp < 0 ? NULL : (const uint8_t *)text[xmp].text;
+    size_t n_packet = xmp < 0 ? 0 : strlen(text[xmp].text);
+    if (exif || raw < 0) return image_exif_orientation(exif, n, packet, n_packet);
+    uint8_t *block = malloc(strlen(text[raw].text) + 1);
+    size_t len = block ? unhex_profile(block, text[raw].text) : 0;
+    int v = image_exif_orientation(block, len, packet, n_packet);
+    free(block);
+    return v;
+}
+
+status image_decode_png(image *out, int *orientation, const uint8_t *bytes, size_t n, const char *what)
 {
     reader r = {.at = bytes, .left = n};
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, r.error, keep_error, drop_warning);
@@ -142,8 +187,14 @@ status image_decode_png(image *out, const uint8_t *bytes, size_t n, const char *
         png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
         png_set_user_limits(png, 0x7fffffff, 0x7fffffff); /* ours are checked below, with a better message */
         png_read_info(png, info);
+        /* Deflate makes at most 1032 bytes of one. */
+        if (png_get_rowbytes(png, info) / 1032 * png_get_image_height(png, info) > n)
+            png_error(png, "so many pixels cannot come from so few bytes");
         st = image_alloc(im, png_get_image_width(png, info), png_get_image_height(png, info), what);
-        if (st == ST_OK) read_pixels(png, info, im, raw, png_get_color_type(png, info), png_get_bit_depth(png, info));
+        if (st == ST_OK) {
+            read_pixels(png, info, im, raw, png_get_color_type(png, info), png_get_bit_depth(png, info));
+            *orientation = find_orientation(png, info);
+        }
     }
     png_destroy_read_struct(png ? &png : NULL, info ? &info : NULL, NULL);
     if (st == ST_OK)
@@ -305,9 +356,10 @@ status image_encode_png(const image *im, int fast, uint8_t **bytes, size_t *n)
     return st;
 }
 #else
-status image_decode_png(image *out, const uint8_t *bytes, size_t n, const char *what)
+status image_decode_png(image *out, int *orientation, const uint8_t *bytes, size_t n, const char *what)
 {
     (void)out;
+    (void)orientation;
     (void)bytes;
     (void)n;
     return FAIL(ST_EUNAVAIL, "%s: a PNG, but this program was not built with libpng", what);

@@ -136,10 +136,18 @@ static void check_libraries(report *r)
     if (!c->ok) REMEDY(c, "apt-get install libpng-dev, build again");
     free(png);
     image_free(&back);
-    st = image_decode(&back, "\xff\xd8\xff\xd9", 4, "JPEG check"); /* too short for a picture: a decoder says EINVAL */
-    c = add(r, "library", "JPEG", st != ST_EUNAVAIL, false);
-    EVIDENCE(c, "%s", c->ok ? "decoder present" : fail_message());
-    if (!c->ok) REMEDY(c, "PNG works; for JPEG: apt-get install libturbojpeg0-dev, build again");
+    static const struct {
+        const char *name, *start; /* too short for a picture: a decoder says EINVAL */
+        const char *package;
+    } codec[] = {{"JPEG", "\xff\xd8\xff\xd9........", "libjpeg62-turbo-dev"},
+                 {"WebP", "RIFF....WEBP", "libwebp-dev"},
+                 {"GIF", "GIF89a......", "libgif-dev"}};
+    for (size_t i = 0; i < sizeof codec / sizeof *codec; i++) {
+        st = image_decode(&back, codec[i].start, 12, codec[i].name);
+        c = add(r, "library", codec[i].name, st != ST_EUNAVAIL, false);
+        EVIDENCE(c, "%s", c->ok ? "decoder present" : fail_message());
+        if (!c->ok) REMEDY(c, "PNG works; for %s: apt-get install %s, build again", codec[i].name, codec[i].package);
+    }
 }
 
 /* One turn in a real box: says which Python the model's code will meet. */

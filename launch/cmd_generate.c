@@ -284,7 +284,7 @@ status cmd_generate(int argc, char **argv)
         {"data", ARG_STR, &a.data, "FILE",
          "answer the rows of a dataset (.jsonl or shards); prints trajectories as JSON lines"},
         {"limit", ARG_INT, &a.limit, "N", "only the first N rows"},
-        {"image", ARG_LIST, &a.images, "FILE", "a picture of the question (PNG or JPEG, any size); may be repeated"},
+        {"image", ARG_LIST, &a.images, "FILE", "a picture of the question (PNG, JPEG, WebP, GIF); may be repeated"},
         {"ask", ARG_STR, &a.text, "TEXT", "the question"},
         {"samples", ARG_INT, &a.samples, "N", "answers per question (default: 1 for --ask, rollout.group for --data)"},
         {"out", ARG_STR, &a.out, "DIR", "also write pictures there, and trajectories.jsonl instead of printing them"},

@@ -11,7 +11,7 @@ import sys
 try:
     import numpy as np
     import PIL
-    from PIL import Image
+    from PIL import Image, ImageOps
 except ImportError as e:
     print(e, file=sys.stderr)
     sys.exit(77)
@@ -41,7 +41,7 @@ def write_decode(data, w, h, rgb):
 
 
 def emit_decode(data):
-    im = Image.open(io.BytesIO(data)).convert("RGB")
+    im = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     write_decode(data, im.width, im.height, im.tobytes())
 
 
@@ -99,8 +99,18 @@ for _ in range(12):
     data = raw_png(w, h, 8, 3, [bytes(r) for r in index], chunk(b"PLTE", pal))
     write_decode(data, w, h, b"".join((pal + bytes(9))[3 * i:3 * i + 3] for r in index for i in r))
     exif = Image.Exif()
-    exif[0x112] = 6  # orientation: must be ignored
-    save(im, "JPEG", exif=exif.tobytes())
+    for fmt in ("JPEG", "PNG", "WEBP"):
+        exif[0x112] = rnd.randrange(10)  # orientation
+        save(im, fmt, exif=exif.tobytes())
+    for kw in ({}, {"lossless": True}):
+        save(im, "WEBP", quality=rnd.randrange(101), **kw)
+        save(Image.fromarray(rgba, "RGBA"), "WEBP", **kw)
+    frames = [Image.fromarray(picture(w, h, 4), "RGBA") for _ in range(3)]
+    for fmt in ("GIF", "WEBP"):
+        save(frames[0], fmt, save_all=True, append_images=frames[1:], duration=50)
+    for colours in (2, 16, 200):
+        save(im.quantize(colours), "GIF", interlace=colours & 1)
+        save(im.quantize(colours), "GIF", transparency=1)
 
 def interlaced(a):
     """Adam7 by hand: Pillow does not write it."""

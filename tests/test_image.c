@@ -391,8 +391,13 @@ static void test_not_an_image(void **state)
     (void)state;
     image im = {0};
     REFUSED(image_decode(&im, "", 0, "none.png"), "none.png: empty");
-    REFUSED(image_decode(&im, "GIF89a..", 8, "a.gif"), "GIF");
-    REFUSED(image_decode(&im, "RIFF\0\0\0\0WEBPVP8 ", 16, "a.webp"), "WebP");
+    REFUSED(image_decode(&im, "BM......", 8, "a.bmp"), "BMP, not a PNG, JPEG, WebP or GIF");
+#ifdef HAVE_GIF
+    REFUSED(image_decode(&im, "GIF89a..", 8, "a.gif"), "a.gif: damaged GIF");
+#endif
+#ifdef HAVE_WEBP
+    REFUSED(image_decode(&im, "RIFF\0\0\0\0WEBPVP8 ", 16, "a.webp"), "a.webp: damaged WebP");
+#endif
     REFUSED(image_decode(&im, "hello", 5, "a.txt"), "unknown data");
 #ifdef HAVE_JPEG
     REFUSED(image_decode(&im, "\xff\xd8\xff\xe0", 4, "a.jpg"), "a.jpg: damaged JPEG");
@@ -421,8 +426,12 @@ static void check_decode(FILE *f, int at)
     if (st == ST_OK) {
         assert_true(im.w == (int)v[0] && im.h == (int)v[1]);
         if (memcmp(im.rgb, rgb, v[3])) fail_msg("case %d: pixels differ from Pillow's", at);
-        for (size_t n = v[2] / 2; n < v[2] - 2; n += v[2] / 7 + 1) /* a JPEG may lose its last two bytes unharmed */
-            assert_int_equal(image_decode(&cut, data, n, "cut"), ST_EINVAL);
+        /* Cut short: refused, or the same picture (what follows the first frame of an animation is not read). */
+        for (size_t n = v[2] / 2; n < v[2]; n += v[2] / 7 + 1) {
+            if (image_decode(&cut, data, n, "cut") != ST_OK) continue;
+            assert_same(&cut, &im);
+            image_free(&cut);
+        }
     } else if (st != ST_EUNAVAIL) {
         fail_msg("case %d: %s", at, fail_message());
     }
@@ -486,8 +495,8 @@ int main(void)
                                        cmocka_unit_test(test_patches),        cmocka_unit_test(test_processor_json),
                                        cmocka_unit_test(test_not_an_image),   cmocka_unit_test(test_resize_equal_rows),
 #ifdef HAVE_PNG
-                                       cmocka_unit_test(test_png_round_trip),
-                                       cmocka_unit_test(test_png_damage),     cmocka_unit_test(test_png_speed),
+                                       cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage),
+                                       cmocka_unit_test(test_png_speed),
 #endif
                                        cmocka_unit_test(test_against_pillow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
