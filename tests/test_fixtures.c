@@ -152,7 +152,7 @@ static void check_exact(fixture *f)
 static void text_and_pixels_are_equal(void **state)
 {
     (void)state;
-    assert_true(fixture_each(check_exact) >= 2);
+    assert_true(fixture_each(check_exact) >= 4);
 }
 
 /* ---- forward: one conversation in a batch of its own ---- */
@@ -238,7 +238,7 @@ static void check_states(fixture *f)
 static void states_are_within_bounds(void **state)
 {
     (void)state;
-    assert_true(fixture_each(check_states) >= 2);
+    assert_true(fixture_each(check_states) >= 4);
 }
 
 /* ---- loss, log-probs and gradients: every conversation packed into one micro-batch of the trainer ---- */
@@ -329,7 +329,7 @@ static void check_learning(fixture *f)
 static void loss_and_gradients_are_within_bounds(void **state)
 {
     (void)state;
-    assert_true(fixture_each(check_learning) >= 2);
+    assert_true(fixture_each(check_learning) >= 4);
 }
 
 int main(void)
