@@ -124,6 +124,7 @@ struct backend {
     char describe[128]; /* for people: "cpu avx512, 2 threads" */
     status first_error; /* sticks until sync */
     void *impl;
+    bool host; /* its memory is plain host memory: weights may be written in place, then params_changed */
     int64_t row_step; /* rows of a chain of row-wise ops whose results stay in the cache; 0: take all rows at once */
     status (*alloc)(backend *b, size_t bytes, void **out); /* zeroed, 64-byte aligned */
     void (*release)(backend *b, void *p);

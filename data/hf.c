@@ -1,16 +1,21 @@
-/* Reading Hugging Face model directories: config, weights in one file or in shards. */
+/* Reading Hugging Face model directories: config and weights.
+ *
+ * Weights are read in large pieces by all threads straight to where they are used; only a piece whose dtype differs goes
+ * through a buffer. Every rank holds all weights (ZeRO-1 shards the moments, which no such directory has), so every rank
+ * reads every byte of them once; ranks of one node read from the same page cache. What is not read: a head that repeats
+ * the embedding is compared with it, not kept, and buffers such as inv_freq are left alone. */
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/json.h"
+#include "core/thread.h"
 #include "data/file.h"
-#include "data/safetensors.h"
+#include "data/hf_source.h"
 
-enum { MAX_JSON = 64 << 20, MAX_SHARDS = 1024, PIECE = 8192 };
-
-static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
+enum { MAX_JSON = 1 << 20, PIECE = 4 << 20, PART = 1 << 14, MAX_THREADS = 16 };
 
 status hf_load_config(model_config *c, const char *dir)
 {
@@ -25,235 +30,124 @@ status hf_load_config(model_config *c, const char *dir)
 
 /* ---- reading weights ---- */
 
-typedef struct shards {
-    int n;
-    st_file *file[MAX_SHARDS];
-    char *name[MAX_SHARDS]; /* file names inside the directory */
-} shards;
+typedef struct piece {
+    const hf_pair *from;
+    int64_t at, n; /* elements */
+} piece;
 
-static void shards_close(shards *s)
+typedef struct load {
+    backend *b;
+    piece *piece;
+    int n;
+    atomic_flag failed;
+    status st;
+    char message[1024]; /* a thread's; FAIL keeps messages by thread */
+} load;
+
+static void to_float(float *out, const void *from, const char *stored, int64_t n)
 {
-    for (int i = 0; i < s->n; i++) {
-        st_close(s->file[i]);
-        free(s->name[i]);
-    }
+    const uint16_t *h = from;
+    if (!strcmp(stored, "F32"))
+        memcpy(out, from, (size_t)n * sizeof *out);
+    else if (!strcmp(stored, "BF16"))
+        for (int64_t i = 0; i < n; i++) out[i] = f32_from_bf16(h[i]);
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = f32_from_f16(h[i]);
 }
 
-static status shards_open(shards *s, const char *dir, const char *name, int *which)
+/* Elements [at, at+n) of the file's tensor as `type` into to. */
+static status read_as(void *to, dtype type, const hf_pair *p, int64_t at, int64_t n)
 {
-    for (*which = 0; *which < s->n; ++*which)
-        if (!strcmp(s->name[*which], name)) return ST_OK;
-    char path[PATH_MAX];
-    if (s->n == MAX_SHARDS) return FAIL(ST_EINVAL, "%s: more than %d weight files", dir, MAX_SHARDS);
-    if (!*name || strchr(name, '/')) return FAIL(ST_EINVAL, "%s: weight file name %s must be a plain name", dir, name);
-    TRY(file_join(path, sizeof path, dir, name));
-    TRY(st_open(&s->file[s->n], path));
-    s->name[s->n] = strdup(name);
-    CHECK(s->name[s->n]);
-    s->n++;
+    size_t from = (size_t)st_dtype_bytes(p->got->dtype), size = dtype_size(type);
+    if (!strcmp(p->got->dtype, type == DT_BF16 ? "BF16" : "F32"))
+        return st_read(p->file, p->got, (size_t)at * from, to, (size_t)n * from);
+    uint32_t raw[PART];
+    float wide[PART];
+    for (int64_t done = 0; done < n; done += PART) {
+        int64_t k = n - done < PART ? n - done : PART;
+        char *out = (char *)to + (size_t)done * size;
+        TRY(st_read(p->file, p->got, (size_t)(at + done) * from, raw, (size_t)k * from));
+        if (type == DT_F32) {
+            to_float((float *)out, raw, p->got->dtype, k);
+            continue;
+        }
+        to_float(wide, raw, p->got->dtype, k);
+        for (int64_t i = 0; i < k; i++) ((uint16_t *)out)[i] = bf16_from_f32(wide[i]);
+    }
     return ST_OK;
 }
 
-/* Every tensor of the map is in its file and every tensor of the files is in the map. */
-static status read_index(shards *s, const char *dir)
+static void *place(const piece *p)
 {
-    char path[PATH_MAX];
-    json *j = NULL;
-    TRY(file_join(path, sizeof path, dir, index_name));
-    TRY(json_read_file(&j, path, MAX_JSON));
-    const json *map = json_get(j, "weight_map");
-    status st = ST_OK;
-    int64_t in_files = 0;
-    if (json_kind(map) != JSON_OBJECT) TRY_OR(FAIL(ST_EINVAL, "%s: weight_map is missing", path), out);
-    for (int64_t i = 0; i < json_len(map); i++) {
-        const char *file = json_str(json_at(map, i)), *tensor_name = json_key_at(map, i);
-        int which;
-        if (!file) TRY_OR(FAIL(ST_EINVAL, "%s: %s has no file name", path, tensor_name), out);
-        TRY_OR(shards_open(s, dir, file, &which), out);
-        if (!st_find(s->file[which], tensor_name))
-            TRY_OR(FAIL(ST_EINVAL, "%s: %s is not in %s", path, tensor_name, file), out);
+    return (char *)p->from->want.w.data + (size_t)p->at * dtype_size(p->from->want.w.type);
+}
+
+static void read_pieces(void *ctx, int begin, int end, int thread)
+{
+    (void)thread;
+    load *l = ctx;
+    for (int i = begin; i < end; i++) {
+        const piece *p = &l->piece[i];
+        status st = read_as(place(p), p->from->want.w.type, p->from, p->at, p->n);
+        if (st == ST_OK || atomic_flag_test_and_set(&l->failed)) continue;
+        l->st = st;
+        snprintf(l->message, sizeof l->message, "%s", fail_message());
     }
-    for (int i = 0; i < s->n; i++) in_files += st_count(s->file[i]);
-    if (in_files == json_len(map)) goto out;
-    for (int i = 0; i < s->n; i++)
-        for (int k = 0; k < st_count(s->file[i]); k++) {
-            const char *name = st_at(s->file[i], k)->name, *file = json_str(json_get(map, name));
-            if (!file || strcmp(file, s->name[i]) != 0)
-                TRY_OR(FAIL(ST_EINVAL, "%s: tensor %s of %s is not mapped to it", path, name, s->name[i]), out);
-        }
-out:
-    json_free(j);
+}
+
+/* Into memory of the host, by all threads. */
+static status read_in_place(load *l)
+{
+    thread_pool *pool = NULL;
+    int threads = thread_cpus() < MAX_THREADS ? thread_cpus() : MAX_THREADS;
+    TRY(thread_pool_create(&pool, threads < l->n ? threads : l->n));
+    thread_pool_for(pool, l->n, 1, read_pieces, l);
+    thread_pool_destroy(pool);
+    return l->st == ST_OK ? ST_OK : FAIL(l->st, "%s", l->message);
+}
+
+static status upload_pieces(load *l)
+{
+    void *buf = malloc((size_t)PIECE * sizeof(float));
+    if (!buf) return FAIL(ST_ENOMEM, "out of memory for reading weights");
+    status st = ST_OK;
+    for (int i = 0; i < l->n && st == ST_OK; i++) {
+        const piece *p = &l->piece[i];
+        tensor to = tensor_1d(place(p), p->from->want.w.type, p->n);
+        st = read_as(buf, to.type, p->from, p->at, p->n);
+        if (st == ST_OK) l->b->upload(l->b, &to, buf);
+    }
+    free(buf);
     return st;
 }
 
-static status shards_open_dir(shards *s, const char *dir)
+static status cut(load *l, const hf_match *m)
 {
-    bool one = file_exists(dir, single_name), many = file_exists(dir, index_name);
-    int which;
-    if (one && many)
-        return FAIL(ST_EINVAL, "%s has both %s and %s: remove the stale one", dir, single_name, index_name);
-    if (!one && !many) return FAIL(ST_EINVAL, "%s has neither %s nor %s", dir, single_name, index_name);
-    return many ? read_index(s, dir) : shards_open(s, dir, single_name, &which);
-}
-
-/* The published name of a tensor under any prefix transformers has used (qwen_vl_spec 2.2). */
-static void published_name(char *out, size_t cap, const char *name)
-{
-    static const char *const prefix[][2] = {
-        {"model.language_model.", "model."}, {"model.visual.", "visual."}, {"language_model.", "model."}};
-    for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) {
-        size_t n = strlen(prefix[i][0]);
-        if (strncmp(name, prefix[i][0], n) != 0) continue;
-        snprintf(out, cap, "%s%s", prefix[i][1], name + n);
-        return;
+    size_t most = 0;
+    for (int i = 0; i < m->n; i++) most += (size_t)(tensor_count(&m->pair[i].want.w) / PIECE + 1);
+    l->piece = malloc(most * sizeof *l->piece);
+    if (!l->piece) return FAIL(ST_ENOMEM, "out of memory for %zu pieces", most);
+    for (int i = 0; i < m->n; i++) {
+        int64_t count = tensor_count(&m->pair[i].want.w);
+        for (int64_t at = 0; at < count; at += PIECE)
+            l->piece[l->n++] = (piece){&m->pair[i], at, count - at < PIECE ? count - at : PIECE};
     }
-    snprintf(out, cap, "%s", name);
-}
-
-typedef struct load {
-    const char *dir;
-    const model_config *cfg;
-    backend *b;
-    int n, cap;
-    model_tensor *want;    /* (n) */
-    const st_tensor **got; /* (n) */
-    const st_tensor *head; /* lm_head.weight of a tied model */
-    char text[1024];       /* names for the message */
-    int n_bad;
-} load;
-
-static status collect(void *ctx, const model_tensor *t)
-{
-    load *l = ctx;
-    if (l->n == l->cap) {
-        l->cap = l->cap ? 2 * l->cap : 256;
-        model_tensor *grown = realloc(l->want, (size_t)l->cap * sizeof *l->want);
-        if (!grown) return FAIL(ST_ENOMEM, "out of memory for tensor names");
-        l->want = grown;
-    }
-    l->want[l->n++] = *t;
     return ST_OK;
-}
-
-/* Adds a name to the message, the first few in full. */
-static void note(load *l, const char *name)
-{
-    size_t used = strlen(l->text);
-    if (l->n_bad++ < 8) snprintf(l->text + used, sizeof l->text - used, "%s%s", used ? ", " : "", name);
-}
-
-static status match(load *l, const st_tensor *t)
-{
-    char name[256];
-    published_name(name, sizeof name, t->name);
-    if (strstr(name, "rotary_emb.inv_freq")) return ST_OK; /* a buffer old fine-tunes saved */
-    if (l->cfg->tied && !strcmp(name, "lm_head.weight")) {
-        l->head = t;
-        return ST_OK;
-    }
-    int i = 0;
-    while (i < l->n && strcmp(l->want[i].name, name) != 0) i++;
-    if (i == l->n) {
-        note(l, t->name);
-        return ST_OK;
-    }
-    const model_tensor *w = &l->want[i];
-    if (l->got[i]) return FAIL(ST_EINVAL, "%s: %s appears twice, under two prefixes", l->dir, name);
-    bool same = t->ndim == w->ndim;
-    for (int d = 0; same && d < t->ndim; d++) same = t->shape[d] == w->shape[d];
-    if (!same) {
-        char have[96] = "", need[96] = "";
-        for (int d = 0; d < t->ndim; d++)
-            snprintf(have + strlen(have), sizeof have - strlen(have), "%s%lld", d ? "," : "", (long long)t->shape[d]);
-        for (int d = 0; d < w->ndim; d++)
-            snprintf(need + strlen(need), sizeof need - strlen(need), "%s%lld", d ? "," : "", (long long)w->shape[d]);
-        return FAIL(ST_EINVAL, "%s: tensor %s is [%s] but config.json makes it [%s]", l->dir, t->name, have, need);
-    }
-    if (strcmp(t->dtype, "F32") != 0 && strcmp(t->dtype, "BF16") != 0 && strcmp(t->dtype, "F16") != 0)
-        return FAIL(ST_EINVAL, "%s: tensor %s is %s; F32, BF16 and F16 can be read", l->dir, t->name, t->dtype);
-    l->got[i] = t;
-    return ST_OK;
-}
-
-static status match_all(load *l, const shards *s)
-{
-    for (int f = 0; f < s->n; f++)
-        for (int k = 0; k < st_count(s->file[f]); k++) TRY(match(l, st_at(s->file[f], k)));
-    if (l->n_bad)
-        return FAIL(ST_EINVAL, "%s: %d unexpected tensors: %s%s", l->dir, l->n_bad, l->text,
-                    l->n_bad > 8 ? ", ..." : "");
-    for (int i = 0; i < l->n; i++)
-        if (!l->got[i]) note(l, l->want[i].name);
-    if (!l->n_bad) return ST_OK;
-    return FAIL(ST_EINVAL, "%s: %d missing tensors: %s%s%s", l->dir, l->n_bad, l->text, l->n_bad > 8 ? ", ..." : "",
-                strstr(l->text, "lm_head") ? " (config.json says tie_word_embeddings false)" : "");
-}
-
-/* Elements [at, at+n) as floats. The file's data may be unaligned. */
-static void to_float(float *out, const st_tensor *t, int64_t at, int64_t n)
-{
-    if (!strcmp(t->dtype, "F32")) {
-        memcpy(out, (const char *)t->data + at * 4, (size_t)n * 4);
-        return;
-    }
-    bool bf16 = !strcmp(t->dtype, "BF16");
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, (const char *)t->data + (at + i) * 2, 2);
-        out[i] = bf16 ? f32_from_bf16(h) : f32_from_f16(h);
-    }
-}
-
-/* Elements [at, at+n) of a weight wherever it is stored. */
-static tensor piece(const tensor *w, int64_t at, int64_t n)
-{
-    return tensor_1d((char *)w->data + at * (int64_t)sizeof(float), DT_F32, n);
-}
-
-static void fill_weight(backend *b, const model_tensor *w, const st_tensor *t)
-{
-    float buf[PIECE];
-    int64_t count = tensor_count(&w->w);
-    for (int64_t at = 0; at < count; at += PIECE) {
-        int64_t n = count - at < PIECE ? count - at : PIECE;
-        to_float(buf, t, at, n);
-        tensor part = piece(&w->w, at, n);
-        b->upload(b, &part, buf);
-    }
-}
-
-/* A tied checkpoint may repeat the embedding as its head; another head would be lost. */
-static status check_tied_head(const load *l)
-{
-    if (!l->head) return ST_OK;
-    const st_tensor *e = l->got[0];
-    CHECK(e && !strcmp(l->want[0].name, "model.embed_tokens.weight"));
-    if (l->head->bytes == e->bytes && !strcmp(l->head->dtype, e->dtype) && !memcmp(l->head->data, e->data, e->bytes))
-        return ST_OK;
-    return FAIL(ST_EINVAL,
-                "%s: config.json says tie_word_embeddings true but lm_head.weight differs from the embedding", l->dir);
-}
-
-static status load_all(load *l, model *m, shards *s)
-{
-    TRY(shards_open_dir(s, l->dir));
-    TRY(model_visit(m, collect, l));
-    l->got = calloc((size_t)l->n, sizeof(void *));
-    if (!l->got) return FAIL(ST_ENOMEM, "out of memory for %d tensors", l->n);
-    TRY(match_all(l, s));
-    TRY(check_tied_head(l));
-    for (int i = 0; i < l->n; i++) fill_weight(l->b, &l->want[i], l->got[i]);
-    l->b->params_changed(l->b);
-    return l->b->sync(l->b);
 }
 
 status hf_load_weights(model *m, const char *dir)
 {
-    shards s = {.n = 0};
-    load l = {.dir = dir, .cfg = model_cfg(m), .b = model_backend(m)};
-    status st = load_all(&l, m, &s);
-    free(l.want);
-    free(l.got);
-    shards_close(&s);
-    return st; // NOLINT(clang-analyzer-unix.Malloc): shards_close freed the names; the analyzer lost the array
+    hf_source s;
+    hf_match match = {0};
+    load l = {.b = model_backend(m), .failed = ATOMIC_FLAG_INIT};
+    TRY(hf_source_open(&s, dir));
+    status st = hf_match_open(&match, &s, m, dir);
+    if (st == ST_OK) st = cut(&l, &match);
+    if (st == ST_OK) st = l.b->host ? read_in_place(&l) : upload_pieces(&l);
+    free(l.piece);
+    hf_match_close(&match);
+    hf_source_close(&s);
+    TRY(st);
+    l.b->params_changed(l.b);
+    return l.b->sync(l.b);
 }

@@ -1,3 +1,4 @@
+/* Reading safetensors files, strictly (qwen_vl_spec 9.1, 9.2). */
 #include "data/safetensors.h"
 
 #include <errno.h>
@@ -11,16 +12,19 @@
 
 #include "core/json.h"
 
-enum { MAX_HEADER = 100000000, PREFIX = 8 };
+/* The longest entry a writer makes is some 400 bytes; metadata of training tools reaches a few hundred KiB. */
+enum { MAX_HEADER = 100000000, PREFIX = 8, MAX_ENTRY = 4096, MAX_META = 4 << 20, MAX_DEPTH = 64, MAX_DIM = 8 };
 
 struct st_file {
+    char *path;
+    int fd;
     void *map;
     size_t size;
-    json *head;
     st_tensor *t; /* in order of data */
-    int n;
+    int n, cap;
     const st_tensor **by_name;
-    const json *meta;
+    char *names;
+    json *meta;
 };
 
 static const struct {
@@ -29,40 +33,31 @@ static const struct {
 } dtypes[] = {{"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4},  {"U32", 4},     {"BF16", 2},   {"F16", 2},
               {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}};
 
-static int dtype_bytes(const char *name)
+int st_dtype_bytes(const char *name)
 {
     for (size_t i = 0; name && i < sizeof dtypes / sizeof *dtypes; i++)
         if (!strcmp(dtypes[i].name, name)) return dtypes[i].bytes;
     return 0;
 }
 
-/* ---- reading ---- */
-
-static status map_file(st_file *f, const char *path)
+static status map_file(st_file *f)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return FAIL(ST_EIO, "cannot open %s: %s", path, strerror(errno));
     struct stat s;
-    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode)) {
-        close(fd);
-        return FAIL(ST_EIO, "%s is not a regular file", path);
-    }
+    f->fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    if (f->fd < 0) return FAIL(ST_EIO, "cannot open %s: %s", f->path, strerror(errno));
+    if (fstat(f->fd, &s) != 0 || !S_ISREG(s.st_mode)) return FAIL(ST_EIO, "%s is not a regular file", f->path);
     f->size = (size_t)s.st_size;
-    if (f->size >= PREFIX) f->map = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, fd, 0);
-    int why = errno;
-    close(fd);
-    if (f->size < PREFIX) return FAIL(ST_EINVAL, "%s is too short to be a safetensors file", path);
-    if (f->map == MAP_FAILED) {
-        f->map = NULL;
-        return FAIL(ST_EIO, "cannot map %s: %s", path, strerror(why));
-    }
-    return ST_OK;
+    if (f->size < PREFIX) return FAIL(ST_EINVAL, "%s is too short to be a safetensors file", f->path);
+    f->map = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, f->fd, 0);
+    if (f->map != MAP_FAILED) return ST_OK;
+    f->map = NULL;
+    return FAIL(ST_EIO, "cannot map %s: %s", f->path, strerror(errno));
 }
 
 static status read_shape(st_tensor *t, const json *entry, const char *path)
 {
     const json *shape = json_get(entry, "shape");
-    if (json_kind(shape) != JSON_ARRAY || json_len(shape) > 8)
+    if (json_kind(shape) != JSON_ARRAY || json_len(shape) > MAX_DIM)
         return FAIL(ST_EINVAL, "%s: tensor %s has no shape of at most 8 dimensions", path, t->name);
     t->ndim = (int)json_len(shape);
     for (int i = 0; i < t->ndim; i++) {
@@ -81,7 +76,7 @@ static status read_entry(st_tensor *t, const char *name, const json *entry, cons
     if (json_kind(entry) != JSON_OBJECT || json_len(entry) != 3)
         return FAIL(ST_EINVAL, "%s: tensor %s must have exactly dtype, shape and data_offsets", path, name);
     const char *type = json_str(json_get(entry, "dtype"));
-    int size = dtype_bytes(type);
+    int size = st_dtype_bytes(type);
     if (!size) return FAIL(ST_EINVAL, "%s: tensor %s has unknown dtype %s", path, name, type ? type : "(none)");
     snprintf(t->dtype, sizeof t->dtype, "%s", type);
     TRY(read_shape(t, entry, path));
@@ -129,59 +124,196 @@ static status check_layout(const st_file *f, const char *data, const char *path)
     return ST_OK;
 }
 
-static status read_meta(st_file *f, const json *meta, const char *path)
+static status read_meta(st_file *f, json *meta)
 {
-    if (json_kind(meta) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: __metadata__ must be an object", path);
+    f->meta = meta;
+    if (json_kind(meta) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: __metadata__ must be an object", f->path);
     for (int64_t i = 0; i < json_len(meta); i++)
         if (json_kind(json_at(meta, i)) != JSON_STRING)
-            return FAIL(ST_EINVAL, "%s: __metadata__ %s must be a string", path, json_key_at(meta, i));
-    f->meta = meta;
+            return FAIL(ST_EINVAL, "%s: __metadata__ %s must be a string", f->path, json_key_at(meta, i));
     return ST_OK;
 }
 
-static status read_header(st_file *f, const char *path)
+/* The header is cut into its members here and each is parsed by itself, so that a hostile header of 100 MB costs no tree
+ * of it. */
+typedef struct scan {
+    const char *path, *begin, *at, *end;
+} scan;
+
+static status broken(const scan *s, const char *why)
+{
+    return FAIL(ST_EINVAL, "%s: header byte %zu: %s", s->path, (size_t)(s->at - s->begin), why);
+}
+
+static void skip_space(scan *s)
+{
+    while (s->at < s->end && (*s->at == ' ' || *s->at == '\n' || *s->at == '\t' || *s->at == '\r')) s->at++;
+}
+
+static bool take(scan *s, char c)
+{
+    skip_space(s);
+    if (s->at == s->end || *s->at != c) return false;
+    s->at++;
+    return true;
+}
+
+/* Behind the string that starts at p; NULL when it has no end. */
+static const char *string_end(const char *p, const char *end)
+{
+    for (p++; p < end && *p != '"'; p++)
+        if (*p == '\\') p++;
+    return p < end ? p + 1 : NULL;
+}
+
+/* Moves behind the value at s->at, which is at most limit bytes long. */
+static status skip_value(scan *s, size_t limit)
+{
+    const char *p = s->at, *end = (size_t)(s->end - p) > limit ? p + limit : s->end;
+    int depth = 0;
+    do {
+        if (p == end || !p) return broken(s, end < s->end ? "a value longer than any tensor's" : "a value has no end");
+        if (*p == '"') {
+            p = string_end(p, end);
+            continue;
+        }
+        depth += *p == '{' || *p == '[' ? 1 : *p == '}' || *p == ']' ? -1 : 0;
+        if (depth > MAX_DEPTH) return broken(s, "nested deeper than 64 levels");
+        p++;
+    } while (!p || depth > 0);
+    s->at = p;
+    return ST_OK;
+}
+
+static status parse_piece(json **out, const scan *s, const char *from)
+{
+    char what[4200];
+    snprintf(what, sizeof what, "%s: header from byte %zu", s->path, (size_t)(from - s->begin));
+    return json_parse(out, from, (size_t)(s->at - from), what);
+}
+
+/* The key at s->at, decoded, into room (as long as the header, so it always fits); *room moves on. */
+static status read_key(scan *s, char **room, const char **key)
+{
+    skip_space(s);
+    if (s->at == s->end || *s->at != '"') return broken(s, "expected a tensor's name in quotes");
+    const char *from = s->at, *after = string_end(from, s->end);
+    if (!after) return broken(s, "a name has no end");
+    if (after - from > MAX_ENTRY) return broken(s, "a name longer than any tensor's");
+    json *j = NULL;
+    s->at = after;
+    TRY(parse_piece(&j, s, from));
+    size_t n = (size_t)json_len(j);
+    bool whole = strlen(json_str(j)) == n;
+    if (whole) memcpy(*room, json_str(j), n + 1);
+    json_free(j);
+    if (!whole) return broken(s, "a name contains a NUL character");
+    *key = *room;
+    *room += n + 1;
+    return take(s, ':') ? ST_OK : broken(s, "expected ':'");
+}
+
+static status grow(st_file *f)
+{
+    if (f->n < f->cap) return ST_OK;
+    int cap = f->cap ? 2 * f->cap : 256;
+    st_tensor *t = realloc(f->t, (size_t)cap * sizeof *t);
+    if (!t) return FAIL(ST_ENOMEM, "out of memory for %d tensors of %s", cap, f->path);
+    f->t = t;
+    f->cap = cap;
+    return ST_OK;
+}
+
+static status read_member(st_file *f, scan *s, char **room, const char *data)
+{
+    const char *name = NULL;
+    json *j = NULL;
+    TRY(read_key(s, room, &name));
+    skip_space(s);
+    const char *from = s->at;
+    bool is_meta = !strcmp(name, "__metadata__");
+    if (is_meta && f->meta) return FAIL(ST_EINVAL, "%s: __metadata__ appears twice", f->path);
+    if (from == s->end || *from != '{')
+        return is_meta ? FAIL(ST_EINVAL, "%s: __metadata__ must be an object", f->path)
+                       : FAIL(ST_EINVAL, "%s: tensor %s must have exactly dtype, shape and data_offsets", f->path, name);
+    TRY(skip_value(s, is_meta ? MAX_META : MAX_ENTRY));
+    TRY(parse_piece(&j, s, from));
+    if (is_meta) return read_meta(f, j);
+    status st = grow(f);
+    if (st == ST_OK) memset(&f->t[f->n], 0, sizeof *f->t);
+    if (st == ST_OK) st = read_entry(&f->t[f->n], name, j, data, (size_t)((const char *)f->map + f->size - data), f->path);
+    json_free(j);
+    f->n += st == ST_OK;
+    return st;
+}
+
+static status index_names(st_file *f)
+{
+    for (int i = 1; i < f->n; i++) /* files are mostly in order already */
+        if (order_data(&f->t[i - 1], &f->t[i]) > 0) {
+            qsort(f->t, (size_t)f->n, sizeof *f->t, order_data);
+            break;
+        }
+    f->by_name = malloc(((size_t)f->n + 1) * sizeof(void *));
+    if (!f->by_name) return FAIL(ST_ENOMEM, "out of memory for %d tensors of %s", f->n, f->path);
+    for (int i = 0; i < f->n; i++) f->by_name[i] = &f->t[i];
+    if (f->n) qsort(f->by_name, (size_t)f->n, sizeof(void *), order_name);
+    for (int i = 1; i < f->n; i++)
+        if (!order_name(&f->by_name[i - 1], &f->by_name[i]))
+            return FAIL(ST_EINVAL, "%s: tensor %s appears twice", f->path, f->by_name[i]->name);
+    return ST_OK;
+}
+
+static status read_header(st_file *f)
 {
     uint64_t n = 0;
     for (int i = PREFIX - 1; i >= 0; i--) n = n << 8 | ((const uint8_t *)f->map)[i];
     if (n > MAX_HEADER || n > f->size - PREFIX)
-        return FAIL(ST_EINVAL, "%s: header length %llu is too large", path, (unsigned long long)n);
+        return FAIL(ST_EINVAL, "%s: header length %llu is too large", f->path, (unsigned long long)n);
     const char *text = (const char *)f->map + PREFIX, *data = text + n;
-    if (n == 0 || text[0] != '{') return FAIL(ST_EINVAL, "%s: header must start with {", path);
-    TRY(json_parse(&f->head, text, n, path));
-    if (json_kind(f->head) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: header must be an object", path);
-
-    int64_t members = json_len(f->head);
-    f->t = calloc((size_t)members + 1, sizeof *f->t);
-    f->by_name = calloc((size_t)members + 1, sizeof(void *));
-    if (!f->t || !f->by_name) return FAIL(ST_ENOMEM, "out of memory for %lld tensors", (long long)members);
-    for (int64_t i = 0; i < members; i++) {
-        const char *name = json_key_at(f->head, i);
-        const json *entry = json_at(f->head, i);
-        if (!strcmp(name, "__metadata__"))
-            TRY(read_meta(f, entry, path));
-        else
-            TRY(read_entry(&f->t[f->n++], name, entry, data, f->size - PREFIX - n, path));
+    if (n == 0 || text[0] != '{') return FAIL(ST_EINVAL, "%s: header must start with {", f->path);
+    char *room = f->names = malloc(n);
+    if (!room) return FAIL(ST_ENOMEM, "out of memory for the header of %s", f->path);
+    scan s = {f->path, text, text + 1, data};
+    if (!take(&s, '}')) {
+        do TRY(read_member(f, &s, &room, data));
+        while (take(&s, ','));
+        if (!take(&s, '}')) return broken(&s, "expected ',' or '}'");
     }
-    qsort(f->t, (size_t)f->n, sizeof *f->t, order_data);
-    for (int i = 0; i < f->n; i++) f->by_name[i] = &f->t[i];
-    qsort(f->by_name, (size_t)f->n, sizeof(void *), order_name);
-    for (int i = 1; i < f->n; i++) /* two spellings of one key, such as an escape */
-        if (!order_name(&f->by_name[i - 1], &f->by_name[i]))
-            return FAIL(ST_EINVAL, "%s: tensor %s appears twice", path, f->by_name[i]->name);
-    return check_layout(f, data, path);
+    skip_space(&s);
+    if (s.at != s.end) return broken(&s, "text after the header's end");
+    TRY(index_names(f));
+    return check_layout(f, data, f->path);
 }
 
 status st_open(st_file **out, const char *path)
 {
     st_file *f = calloc(1, sizeof *f);
     if (!f) return FAIL(ST_ENOMEM, "out of memory");
-    status st = map_file(f, path);
-    if (st == ST_OK) st = read_header(f, path);
+    f->fd = -1;
+    f->path = strdup(path);
+    status st = f->path ? map_file(f) : FAIL(ST_ENOMEM, "out of memory");
+    if (st == ST_OK) st = read_header(f);
     if (st != ST_OK) {
         st_close(f);
         return st;
     }
     *out = f;
+    return ST_OK;
+}
+
+status st_read(const st_file *f, const st_tensor *t, size_t at, void *buf, size_t n)
+{
+    CHECK(at <= t->bytes && n <= t->bytes - at);
+    off_t from = (const char *)t->data - (const char *)f->map + (off_t)at;
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(f->fd, (char *)buf + done, n - done, from + (off_t)done);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0)
+            return FAIL(ST_EIO, "cannot read %s of %s: %s", t->name, f->path,
+                        got < 0 ? strerror(errno) : "the file became shorter");
+        done += (size_t)got;
+    }
     return ST_OK;
 }
 
@@ -200,138 +332,11 @@ void st_close(st_file *f)
 {
     if (!f) return;
     if (f->map) munmap(f->map, f->size);
-    json_free(f->head);
+    if (f->fd >= 0) close(f->fd);
+    json_free(f->meta);
+    free(f->names);
+    free(f->path);
     free(f->t);
     free(f->by_name);
     free(f);
-}
-
-/* ---- writing ---- */
-
-typedef struct order {
-    const st_entry *e;
-    int i;
-} order; /* an entry and its number in the caller's list */
-
-/* The reference implementation's order: wide types first so that every tensor is aligned, then by name. */
-static int order_write(const void *pa, const void *pb)
-{
-    const order *a = pa, *b = pb;
-    int sa = dtype_bytes(a->e->dtype), sb = dtype_bytes(b->e->dtype);
-    return sa != sb ? sb - sa : strcmp(a->e->name, b->e->name);
-}
-
-static void write_meta(json_out *o, const char *const *meta)
-{
-    json_key(o, "__metadata__");
-    json_open(o, '{');
-    json_key(o, "format"); /* transformers refuses files without it */
-    json_put_str(o, "pt");
-    for (; meta && meta[0]; meta += 2) {
-        json_key(o, meta[0]);
-        json_put_str(o, meta[1]);
-    }
-    json_close(o, '}');
-}
-
-static void write_entry_head(json_out *o, const st_entry *e, size_t at)
-{
-    json_key(o, e->name);
-    json_open(o, '{');
-    json_key(o, "dtype");
-    json_put_str(o, e->dtype);
-    json_key(o, "shape");
-    json_open(o, '[');
-    for (int i = 0; i < e->ndim; i++) json_put_int(o, e->shape[i]);
-    json_close(o, ']');
-    json_key(o, "data_offsets");
-    json_open(o, '[');
-    json_put_int(o, (int64_t)at);
-    json_put_int(o, (int64_t)(at + e->bytes));
-    json_close(o, ']');
-    json_close(o, '}');
-}
-
-static status write_head(FILE *file, const order *list, int n, const char *const *meta, const char *path)
-{
-    json_out o;
-    size_t at = 0;
-    json_begin(&o, false);
-    json_open(&o, '{');
-    write_meta(&o, meta);
-    for (int i = 0; i < n; at += list[i++].e->bytes) write_entry_head(&o, list[i].e, at);
-    json_close(&o, '}');
-    size_t len = (o.len + 7) / 8 * 8;
-    uint8_t prefix[PREFIX];
-    for (int i = 0; i < PREFIX; i++) prefix[i] = (uint8_t)((uint64_t)len >> 8 * i);
-    bool ok = fwrite(prefix, 1, PREFIX, file) == PREFIX && fwrite(o.text, 1, o.len, file) == o.len;
-    for (size_t i = o.len; i < len; i++) ok = ok && fputc(' ', file) != EOF;
-    json_end(&o);
-    return ok ? ST_OK : FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
-}
-
-static status write_data(FILE *file, const order *w, st_fill_fn *fill, void *ctx, const char *path)
-{
-    uint64_t buf[8192];
-    for (size_t at = 0; at < w->e->bytes;) {
-        size_t n = w->e->bytes - at;
-        const void *src = w->e->data;
-        if (!src) {
-            if (n > sizeof buf) n = sizeof buf;
-            CHECK(fill);
-            TRY(fill(ctx, w->i, at, buf, n));
-            src = buf;
-        }
-        if (fwrite(src, 1, n, file) != n) return FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
-        at += n;
-    }
-    return ST_OK;
-}
-
-static status write_all(FILE *file, const order *list, int n, const char *const *meta, st_fill_fn *fill, void *ctx,
-                        const char *path)
-{
-    TRY(write_head(file, list, n, meta, path));
-    for (int i = 0; i < n; i++) TRY(write_data(file, &list[i], fill, ctx, path));
-    if (fflush(file) != 0 || fsync(fileno(file)) != 0)
-        return FAIL(ST_EIO, "cannot write %s: %s", path, strerror(errno));
-    return ST_OK;
-}
-
-static void check_entry(const st_entry *e)
-{
-    size_t bytes = (size_t)dtype_bytes(e->dtype);
-    CHECK(bytes && e->ndim >= 0 && e->ndim <= 8);
-    for (int i = 0; i < e->ndim; i++) bytes *= (size_t)e->shape[i];
-    CHECK(bytes == e->bytes);
-}
-
-status st_write_filled(const char *path, const st_entry *e, int n, const char *const *meta, st_fill_fn *fill, void *ctx)
-{
-    char tmp[4096];
-    if ((size_t)snprintf(tmp, sizeof tmp, "%s.tmp", path) >= sizeof tmp)
-        return FAIL(ST_EINVAL, "path too long: %s", path);
-    order *list = malloc((size_t)(n ? n : 1) * sizeof *list);
-    if (!list) return FAIL(ST_ENOMEM, "out of memory for %d tensors", n);
-    for (int i = 0; i < n; i++) {
-        CHECK(e[i].data || fill || !e[i].bytes);
-        check_entry(&e[i]);
-        list[i] = (order){&e[i], i};
-    }
-    qsort(list, (size_t)n, sizeof *list, order_write);
-    for (int i = 1; i < n; i++) CHECK(strcmp(list[i - 1].e->name, list[i].e->name));
-
-    FILE *file = fopen(tmp, "wbe");
-    status st = file ? write_all(file, list, n, meta, fill, ctx, tmp)
-                     : FAIL(ST_EIO, "cannot create %s: %s", tmp, strerror(errno));
-    free(list);
-    if (file && fclose(file) != 0 && st == ST_OK) st = FAIL(ST_EIO, "cannot write %s: %s", tmp, strerror(errno));
-    if (st == ST_OK && rename(tmp, path) != 0) st = FAIL(ST_EIO, "cannot rename %s: %s", tmp, strerror(errno));
-    if (st != ST_OK) unlink(tmp);
-    return st;
-}
-
-status st_write(const char *path, const st_entry *e, int n, const char *const *meta)
-{
-    return st_write_filled(path, e, n, meta, NULL, NULL);
 }

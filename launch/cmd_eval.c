@@ -12,7 +12,7 @@
 
 typedef struct eval_args {
     arg_list files, sets;
-    const char *dir, *data, *force, *arm, *stage, *out, *trajectories;
+    const char *dir, *data, *force, *arm, *stage, *out, *trajectories, *dtype;
     int64_t limit, keep, seed, step, tile_scale;
     bool shuffle;
 } eval_args;
@@ -121,6 +121,7 @@ status cmd_eval(int argc, char **argv)
         {"model", ARG_STR, &a.dir, "DIR", "Hugging Face directory, such as RUN/export or a checkpoint"},
         {"data", ARG_STR, &a.data, "PATH", "prompts with answers: .jsonl, .h5 or a directory of shards"},
         {"config", ARG_LIST, &a.files, "FILE", "config with the rollout, sandbox, reward and eval sections"},
+        {"dtype", ARG_STR, &a.dtype, "fp32|bf16", "what weights are kept in (model.dtype)"},
         {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key"},
         {"limit", ARG_INT, &a.limit, "N", "rows measured, 0 = all (eval.limit)"},
         {"force", ARG_STR, &a.force, "direct|tool", "make every first turn direct, or a call (rollout.force)"},
@@ -139,6 +140,7 @@ status cmd_eval(int argc, char **argv)
         "codedance eval --config configs/demo.yaml --model runs/demo/export --data data/eval --out eval.json", table,
         NULL, &helped));
     if (helped) return ST_OK;
+    TRY(setup_dtype(&a.sets, a.dtype));
     setup s = {0};
     status st = evaluate(&s, &a);
     setup_close(&s);

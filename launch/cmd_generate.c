@@ -15,7 +15,7 @@
 #include "rollout/engine.h"
 
 typedef struct ask {
-    const char *model, *data, *text, *out;
+    const char *model, *data, *text, *out, *dtype;
     arg_list configs, sets, images;
     int64_t limit, samples;
 } ask;
@@ -289,6 +289,7 @@ status cmd_generate(int argc, char **argv)
         {"samples", ARG_INT, &a.samples, "N", "answers per question (default: 1 for --ask, rollout.group for --data)"},
         {"out", ARG_STR, &a.out, "DIR", "also write pictures there, and trajectories.jsonl instead of printing them"},
         {"config", ARG_LIST, &a.configs, "FILE", "config overlay; may be repeated"},
+        {"dtype", ARG_STR, &a.dtype, "fp32|bf16", "what weights are kept in (model.dtype)"},
         {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key, e.g. rollout.temperature=0"},
         {.name = NULL}};
     TRY(args_parse(argc, argv, "lets a model think, run code and answer",
@@ -296,6 +297,7 @@ status cmd_generate(int argc, char **argv)
                    "  codedance generate --model out/ --data eval.jsonl --limit 100 --out answers/",
                    table, NULL, &helped));
     if (helped) return ST_OK;
+    TRY(setup_dtype(&a.sets, a.dtype));
     if (!a.data == !a.text) return args_usage("give either --data FILE or --ask TEXT");
     if (a.data && a.images.n) return args_usage("--image goes with --ask; the rows of --data name their own pictures");
     if (a.limit < 0 || a.samples < 0) return args_usage("--limit and --samples must not be negative");

@@ -82,17 +82,19 @@ static status score(setup *s, const char *dir, const char *path, const arg_list 
 status cmd_score(int argc, char **argv)
 {
     arg_list pos = {0}, files = {0}, sets = {0};
-    const char *dir = NULL;
+    const char *dir = NULL, *keep = NULL;
     int64_t limit = 0;
     bool helped = false;
     const arg table[] = {{"model", ARG_STR, &dir, "DIR", "Hugging Face directory"},
                          {"config", ARG_LIST, &files, "FILE", "config whose device and train sections are used"},
+                         {"dtype", ARG_STR, &keep, "fp32|bf16", "what weights are kept in (model.dtype)"},
                          {"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
                          {"limit", ARG_INT, &limit, "N", "rows scored, 0 = all"},
                          {.name = NULL}};
     TRY(args_parse(argc, argv, "prints the log-prob of every token of conversations, one JSON line each: DATA",
                    "codedance score --model runs/demo/export rows.jsonl", table, &pos, &helped));
     if (helped) return ST_OK;
+    TRY(setup_dtype(&sets, keep));
     if (pos.n != 1) return args_usage("give one dataset: a .jsonl file, a .h5 shard or a directory of shards");
     setup s = {0};
     status st = score(&s, dir, pos.v[0], &files, &sets, limit);

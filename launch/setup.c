@@ -11,6 +11,8 @@
 #include "data/safetensors.h"
 #include "kernels/kernels.h"
 
+enum { DTYPE_BF16 = 1 }; /* of model.dtype */
+
 static comm *world; /* MPI can be started and ended once per process */
 
 /* Ranks on this machine, for sharing its CPUs. Collective. */
@@ -127,16 +129,31 @@ static status open_boxes(setup *s)
     return box_pool_create(&s->boxes, &o);
 }
 
+status setup_dtype(arg_list *sets, const char *value)
+{
+    if (!value) return ST_OK;
+    if (strcmp(value, "fp32") != 0 && strcmp(value, "bf16") != 0) return args_usage("--dtype %s: fp32 or bf16", value);
+    if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
+    sets->v[sets->n++] = strcmp(value, "bf16") == 0 ? "model.dtype=bf16" : "model.dtype=fp32";
+    return ST_OK;
+}
+
 static status open_all(setup *s, int need, const char *dir)
 {
     if (dir == NULL) dir = s->o.model_path;
     if (dir == NULL || dir[0] == '\0') return FAIL(ST_EINVAL, "no model named: give --model DIR or set model.path");
     s->o.model_path = (char *)dir;
+    if ((need & SETUP_GRADIENTS) != 0 && s->o.dtype == DTYPE_BF16)
+        return config_fail(s->cfg, "model", "dtype", "bf16 is for inference; training needs fp32");
     TRY(read_side_files(s, dir));
     if (need & SETUP_BOXES) TRY(open_boxes(s));
     TRY(open_backend(s));
     if ((need & SETUP_MODEL) == 0) return ST_OK;
-    TRY(model_create(&s->m, s->b, &s->mc, (need & SETUP_GRADIENTS) != 0));
+    bool training = (need & SETUP_GRADIENTS) != 0;
+    if (s->o.dtype == DTYPE_BF16)
+        TRY(model_create_bf16(&s->m, s->b, &s->mc));
+    else
+        TRY(model_create(&s->m, s->b, &s->mc, training));
     TRY(hf_load_weights(s->m, dir));
     s->b->params_changed(s->b);
     return s->b->sync(s->b);

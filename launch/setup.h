@@ -7,6 +7,7 @@
 #include "core/model.h"
 #include "data/chat.h"
 #include "data/image.h"
+#include "launch/args.h"
 #include "sandbox/box_config.h"
 
 typedef struct setup_opts {
@@ -17,6 +18,7 @@ typedef struct setup_opts {
     int64_t threads;
     char *isa;
     /* model */ char *model_path;
+    int dtype; /* 0 fp32, 1 bf16 */
     char *default_system;
 } setup_opts;
 extern const cfg_field run_fields[], device_fields[], model_fields[];
@@ -44,6 +46,8 @@ typedef struct setup {
  * before anything big is allocated: so this is two steps. Both zero what they don't set: setup_close is legal after any
  * failure. Collective: a failure on one rank is a failure on all. */
 status setup_config(setup *s, const char *const *files, int n_files, const char *const *sets, int n_sets);
+/* The value of a command's --dtype as a line of --set; NULL adds none. */
+status setup_dtype(arg_list *sets, const char *value);
 /* Checks the sections this command has no use for, then that no key is unknown. */
 status setup_finish(setup *s);
 /* dir: a Hugging Face directory, overrides model.path when not NULL. Without SETUP_MODEL the tokenizer, the chat format

@@ -27,8 +27,12 @@ const cfg_field device_fields[] = {
      "Instruction set of the CPU kernels: auto, avx512, avx2 or generic; all give the same bits."},
     {.key = NULL}};
 
+static const char *const dtypes[] = {"fp32", "bf16", NULL};
+
 const cfg_field model_fields[] = {
     {"path", CFG_STRING, AT(model_path), "null", 0, 0, NULL, "Hugging Face directory of the model to start from."},
+    {"dtype", CFG_CHOICE, AT(dtype), "fp32", 0, 0, dtypes,
+     "What weights are kept in: bf16 takes half the memory and is for inference only; training needs fp32."},
     {"default_system", CFG_STRING, AT(default_system), "null", 0, 0, NULL,
      "System message put in front of conversations that have none; null is none."},
     {.key = NULL}};
