@@ -14,6 +14,7 @@ typedef struct fixture {
     double worst; /* largest |ours - reference| / fixture_bound of all comparisons so far */
     char worst_key[128];
     int n_compared;
+    void *user; /* the test's own */
 } fixture;
 
 typedef void fixture_fn(fixture *f);
