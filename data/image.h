@@ -35,7 +35,18 @@ typedef enum resample {
     RESAMPLE_BOX = 4,
     RESAMPLE_HAMMING = 5
 } resample; /* Pillow's numbers, as in preprocessor_config.json */
-/* Bit-exact Pillow (bicubic, bilinear, box; others ST_EUNAVAIL). */
+/* Whose pixels: the same rules with other rounding, so that a few bytes in a hundred differ by one. */
+typedef enum image_variant {
+    IMAGE_PIL,        /* Pillow before 13: what the released checkpoints were trained with */
+    IMAGE_PIL13,      /* Pillow 13: where the height shrinks most, the vertical pass comes first */
+    IMAGE_TORCHVISION /* torchvision on a CPU: 16-bit weights; the default of transformers from 4.54 on */
+} image_variant;
+extern const char *const image_variant_names[]; /* "pil", "pil13", "torchvision", NULL */
+/* Bit-exact (bicubic, bilinear, box; others, and box in torchvision, ST_EUNAVAIL). isa: "" for the machine's best, or
+ * "avx512", "avx2", "generic": equal bits. */
+status image_resize_as(image *out, const image *in, int w, int h, resample filter, image_variant variant,
+                       const char *isa);
+/* IMAGE_PIL on the best isa. */
 status image_resize(image *out, const image *in, int w, int h, resample filter);
 
 /* preprocessor_config.json of Qwen2VLImageProcessor: the fields that matter; unknown resample or layout is an error. */
@@ -44,9 +55,13 @@ typedef struct image_processor {
     int patch, temporal_patch, merge;
     float mean[3], std[3];
     resample filter;
+    image_variant variant; /* not in the file: the caller's choice, IMAGE_PIL when it makes none */
 } image_processor;
 void image_processor_default(image_processor *p); /* the published Qwen2.5-VL values */
 status image_processor_from_json(image_processor *p, const json *j);
+/* Of a model directory, found as transformers finds it: the image_processor object of processor_config.json, else
+ * preprocessor_config.json; ST_EINVAL when there is neither. */
+status image_processor_load(image_processor *p, const char *dir);
 void image_processor_to_json(const image_processor *p, json_out *o);
 /* Identity of everything that changes pixels; names cached views in shards. */
 uint64_t image_processor_hash(const image_processor *p);

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+const char *const image_variant_names[] = {"pil", "pil13", "torchvision", NULL};
 
 void image_processor_default(image_processor *p)
 {
@@ -54,7 +57,9 @@ static status check_steps(const json *j)
     if (given(f) && !(fabs(json_num(f) * 255.0 - 1.0) < 1e-9))
         return FAIL(ST_EINVAL, "image processor: rescale_factor must be 1/255, nothing else is supported");
     const char *type = json_str(json_get(j, "image_processor_type"));
-    if (type && strcmp(type, "Qwen2VLImageProcessor") != 0 && strcmp(type, "Qwen2VLImageProcessorFast") != 0)
+    if (type && strcmp(type, "Qwen2VLImageProcessor") != 0 && strcmp(type, "Qwen2VLImageProcessorFast") != 0 &&
+        strcmp(type, "Qwen2VLImageProcessorPil") !=
+            0) /* which of them ran does not say which will: see image_variant */
         return FAIL(ST_EINVAL, "image_processor_type '%s' is not supported; expected Qwen2VLImageProcessor", type);
     const char *layout = json_str(json_get(j, "data_format"));
     if (layout && strcmp(layout, "channels_first") != 0)
@@ -74,7 +79,15 @@ status image_processor_from_json(image_processor *out, const json *j)
     p.max_pixels = 28 * 28 * 1280;
     const json *size = json_get(j, "size");
     const int64_t most = (int64_t)1 << 40;
+    if (given(size) && json_kind(size) != JSON_OBJECT)
+        return FAIL(ST_EINVAL, "image processor: size must be an object with shortest_edge and longest_edge");
     if (json_kind(size) == JSON_OBJECT) {
+        /* It replaces the defaults whole, so each limit must come from it or from min_pixels and max_pixels. */
+        if ((!given(json_get(size, "shortest_edge")) && !given(json_get(size, "min_pixels")) &&
+             !given(json_get(j, "min_pixels"))) ||
+            (!given(json_get(size, "longest_edge")) && !given(json_get(size, "max_pixels")) &&
+             !given(json_get(j, "max_pixels"))))
+            return FAIL(ST_EINVAL, "image processor: size needs shortest_edge and longest_edge (areas in pixels)");
         TRY(read_int(size, "shortest_edge", 1, most, &p.min_pixels)); /* areas, whatever the names say */
         TRY(read_int(size, "longest_edge", 1, most, &p.max_pixels));
         TRY(read_int(size, "min_pixels", 1, most, &p.min_pixels));
@@ -102,6 +115,28 @@ status image_processor_from_json(image_processor *out, const json *j)
                     (long long)p.max_pixels);
     *out = p;
     return ST_OK;
+}
+
+status image_processor_load(image_processor *p, const char *dir)
+{
+    static const char *const names[] = {"processor_config.json", "preprocessor_config.json"};
+    char path[4352];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (access(path, F_OK) != 0) continue;
+        json *j = NULL;
+        TRY(json_read_file(&j, path, 1 << 20));
+        status st = ST_OK;
+        const bool here = i == 1 || json_kind(json_get(j, "image_processor")) == JSON_OBJECT;
+        if (here) st = image_processor_from_json(p, j);
+        json_free(j);
+        if (st != ST_OK) return fail_within(st, "%s", path);
+        if (here) return ST_OK;
+    }
+    return FAIL(ST_EINVAL,
+                "%s: no preprocessor_config.json, so the limits of a picture's size are unknown; copy it from "
+                "where the model came from",
+                dir);
 }
 
 /* The decimal that means this float: the published one, of which there are several, or the shortest. */
@@ -166,7 +201,7 @@ uint64_t image_processor_hash(const image_processor *p)
 {
     /* FNV-1a. mean and std act after the cached 8-bit view, so they don't count. */
     const int64_t part[] = {
-        1 /* version of the pixel path */, p->min_pixels, p->max_pixels, p->patch, p->merge, p->filter};
+        2 /* version of the pixel path */, p->min_pixels, p->max_pixels, p->patch, p->merge, p->filter, p->variant};
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < sizeof part / sizeof *part; i++)
         for (int b = 0; b < 8; b++) h = (h ^ ((uint64_t)part[i] >> (8 * b) & 255)) * 0x100000001b3u;
@@ -202,7 +237,7 @@ status image_view(image *out, const image *in, const image_processor *p)
 {
     int w, h;
     TRY(image_smart_resize(p, in->w, in->h, &w, &h));
-    return image_resize(out, in, w, h, p->filter);
+    return image_resize_as(out, in, w, h, p->filter, p->variant, "");
 }
 
 void image_patches(float *out, int32_t grid[3], const image *view, const image_processor *p)
@@ -211,7 +246,9 @@ void image_patches(float *out, int32_t grid[3], const image *view, const image_p
     CHECK(view->w % (P * m) == 0 && view->h % (P * m) == 0);
     float table[3][256];
     for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) table[c][v] = ((float)(v * (1.0 / 255.0)) - p->mean[c]) / p->std[c];
+        for (int v = 0; v < 256; v++)
+            table[c][v] = p->variant == IMAGE_TORCHVISION ? ((float)v - p->mean[c] * 255.0f) / (p->std[c] * 255.0f)
+                                                          : ((float)(v * (1.0 / 255.0)) - p->mean[c]) / p->std[c];
     const size_t frame = (size_t)P * (size_t)P;
     for (int by = 0; by < gh; by += m)
         for (int bx = 0; bx < gw; bx += m)

@@ -97,28 +97,28 @@ status data_synth(int argc, char **argv)
     return ST_OK;
 }
 
-static status load_processor(image_processor *p, const char *dir)
+static status choose_variant(image_variant *v, const char *name)
 {
-    image_processor_default(p);
-    if (!dir) return ST_OK;
-    char path[4352];
-    snprintf(path, sizeof path, "%s/preprocessor_config.json", dir);
-    json *j = NULL;
-    TRY(json_read_file(&j, path, 1 << 20));
-    status st = image_processor_from_json(p, j);
-    json_free(j);
-    return st == ST_OK ? st : fail_within(st, "%s", path);
+    for (int i = 0; image_variant_names[i]; i++)
+        if (strcmp(name, image_variant_names[i]) == 0) {
+            *v = (image_variant)i;
+            return ST_OK;
+        }
+    return args_usage("--image-processor %s: expected pil, pil13 or torchvision", name);
 }
 
 status data_import(int argc, char **argv)
 {
-    const char *out = NULL, *model = NULL;
+    const char *out = NULL, *model = NULL, *variant = "pil";
     int64_t rows = 4096, threads = 0;
     bool views = false, drop = false, helped = false;
     arg_list pos = {0};
     const arg table[] = {
         {"out", ARG_STR, &out, "DIR", "folder for the shards"},
-        {"model", ARG_STR, &model, "DIR", "takes preprocessor_config.json from here (the published Qwen2.5-VL values)"},
+        {"model", ARG_STR, &model, "DIR",
+         "takes the image processor's settings from here (the published Qwen2.5-VL values)"},
+        {"image-processor", ARG_STR, &variant, "NAME",
+         "with --views: pil, pil13, torchvision, as model.image_processor (pil)"},
         {"views", ARG_FLAG, &views, NULL, "also store what the model sees, so that training need not decode"},
         {"drop-originals", ARG_FLAG, &drop, NULL, "store views only: smaller, for training without tools"},
         {"rows-per-shard", ARG_INT, &rows, "N", "rows in one file (4096)"},
@@ -135,7 +135,9 @@ status data_import(int argc, char **argv)
     if (model && !views) return args_usage("--model only matters together with --views");
     if (drop && !views) return args_usage("--drop-originals needs --views: else nothing of the pictures would be kept");
     image_processor p;
-    TRY(load_processor(&p, model));
+    image_processor_default(&p);
+    if (model) TRY(image_processor_load(&p, model));
+    TRY(choose_variant(&p.variant, variant));
     shard_opts o = {.p = &p,
                     .views = views,
                     .keep_original = !drop,

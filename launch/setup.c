@@ -105,19 +105,15 @@ static status read_side_files(setup *s, const char *dir)
                     tokenizer_vocab(s->tok) - 1, s->mc.vocab - 1);
     }
     image_processor_default(&s->ip);
-    snprintf(path, sizeof path, "%s/preprocessor_config.json", dir);
-    if (access(path, F_OK) == 0) {
-        json *j = NULL;
-        TRY(json_read_file(&j, path, 1 << 20));
-        status st = image_processor_from_json(&s->ip, j);
-        json_free(j);
-        if (st != ST_OK) return fail_within(st, "%s", path);
-    }
+    if (s->mc.has_vision) TRY(image_processor_load(&s->ip, dir));
+    s->ip.variant = (image_variant)s->o.image_processor;
     const vision_config *v = &s->mc.vision;
     if (s->mc.has_vision &&
         (v->patch != s->ip.patch || v->merge != s->ip.merge || v->temporal_patch != s->ip.temporal_patch)) {
-        return FAIL(ST_EINVAL, "%s: patch %d, merge %d, temporal patch %d differ from config.json's %d, %d, %d", path,
-                    s->ip.patch, s->ip.merge, s->ip.temporal_patch, v->patch, v->merge, v->temporal_patch);
+        return FAIL(
+            ST_EINVAL,
+            "%s: the image processor's patch %d, merge %d, temporal patch %d differ from config.json's %d, %d, %d", dir,
+            s->ip.patch, s->ip.merge, s->ip.temporal_patch, v->patch, v->merge, v->temporal_patch);
     }
     return chat_init(&s->chat, s->tok, s->ip.merge, s->o.default_system);
 }

@@ -20,6 +20,7 @@ typedef struct setup_opts {
     /* model */ char *model_path;
     int dtype; /* 0 fp32, 1 bf16 */
     char *default_system;
+    int image_processor; /* an image_variant */
 } setup_opts;
 extern const cfg_field run_fields[], device_fields[], model_fields[];
 /* Every section of a config with its table, in the order of configs/default.yaml. */

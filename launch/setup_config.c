@@ -35,6 +35,12 @@ const cfg_field model_fields[] = {
      "What weights are kept in: bf16 takes half the memory and is for inference only; training needs fp32."},
     {"default_system", CFG_STRING, AT(default_system), "null", 0, 0, NULL,
      "System message put in front of conversations that have none; null is none."},
+    {"image_processor", CFG_CHOICE, AT(image_processor), "pil", 0, 0, image_variant_names,
+     "Whose pixels: pil (Pillow before 13), pil13 (Pillow from 13 on, which resizes tall pictures in the other order) "
+     "or "
+     "torchvision (what transformers from 4.54 on and vLLM use by default). They differ by 1 in a few bytes of a "
+     "hundred; "
+     "use the one that the model will be served with."},
     {.key = NULL}};
 
 const cfg_section config_sections[] = {{"run", run_fields},
