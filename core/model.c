@@ -1,7 +1,6 @@
 #include "core/model.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@ static block_shape decoder_shape(const model_config *c)
                          .inner = c->intermediate,
                          .qkv_bias = c->qkv_bias,
                          .mlp_bias = false,
+                         .qk_norm = c->qk_norm,
                          .eps = c->rms_eps,
                          .attn = {.n_head = c->n_head,
                                   .n_kv = c->n_kv,
@@ -75,7 +75,7 @@ static status commit_constants(model *m)
         return FAIL(ST_ENOMEM, "out of memory for rotary constants");
     }
     rope_inv_freq(freq, c->head_dim, c->rope_theta);
-    mrope_axes(axis, half, c->mrope_section);
+    mrope_axes(axis, half, c->mrope_section, c->mrope_interleaved);
     m->b->upload(m->b, &m->freq, freq);
     m->b->upload(m->b, &m->axis, axis);
     if (c->has_vision) {
@@ -90,104 +90,6 @@ static status commit_constants(model *m)
     return ST_OK;
 }
 
-/* ---- Hugging Face names ---- */
-
-/* Rows [first, first+n) of a parameter and its gradient under a name. */
-static status list_rows(model *m, const tensor *w, const tensor *g, int64_t first, int64_t n, const char *fmt, ...)
-    __attribute__((format(printf, 6, 7)));
-static status list_rows(model *m, const tensor *w, const tensor *g, int64_t first, int64_t n, const char *fmt, ...)
-{
-    model_tensor *t = &m->list[m->n_list];
-    char name[128];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(name, sizeof name, fmt, ap);
-    va_end(ap);
-    *t = (model_tensor){.name = strdup(name), .w = tensor_rows(w, first, n), .matrix = w->ndim > 1, .ndim = w->ndim};
-    if (m->grads) t->g = tensor_rows(g, first, n);
-    memcpy(t->shape, t->w.dim, sizeof t->w.dim);
-    m->n_list++;
-    return t->name ? ST_OK : FAIL(ST_ENOMEM, "out of memory for tensor names");
-}
-
-#define LIST(field, ...) TRY(list_rows(m, &w->field, &g->field, 0, w->field.dim[0], __VA_ARGS__))
-#define LIST_PART(field, first, n, ...) TRY(list_rows(m, &w->field, &g->field, first, n, __VA_ARGS__))
-
-static status list_layer(model *m, int l)
-{
-    const block_params *w = &m->w.layer[l], *g = m->grads ? &m->g.layer[l] : w;
-    const attn_shape *a = &m->shape.attn;
-    int q = a->n_head * a->head_dim, kv = a->n_kv * a->head_dim, I = m->shape.inner;
-    LIST(norm1, "model.layers.%d.input_layernorm.weight", l);
-    LIST_PART(qkv_w, 0, q, "model.layers.%d.self_attn.q_proj.weight", l);
-    LIST_PART(qkv_w, q, kv, "model.layers.%d.self_attn.k_proj.weight", l);
-    LIST_PART(qkv_w, q + kv, kv, "model.layers.%d.self_attn.v_proj.weight", l);
-    if (m->shape.qkv_bias) {
-        LIST_PART(qkv_b, 0, q, "model.layers.%d.self_attn.q_proj.bias", l);
-        LIST_PART(qkv_b, q, kv, "model.layers.%d.self_attn.k_proj.bias", l);
-        LIST_PART(qkv_b, q + kv, kv, "model.layers.%d.self_attn.v_proj.bias", l);
-    }
-    LIST(o_w, "model.layers.%d.self_attn.o_proj.weight", l);
-    LIST(norm2, "model.layers.%d.post_attention_layernorm.weight", l);
-    LIST_PART(gu_w, 0, I, "model.layers.%d.mlp.gate_proj.weight", l);
-    LIST_PART(gu_w, I, I, "model.layers.%d.mlp.up_proj.weight", l);
-    LIST(down_w, "model.layers.%d.mlp.down_proj.weight", l);
-    return ST_OK;
-}
-
-static status list_vision_block(model *m, int l)
-{
-    const block_params *w = &m->w.tower.block[l], *g = m->grads ? &m->g.tower.block[l] : w;
-    int I = m->cfg.vision.intermediate;
-    LIST(norm1, "visual.blocks.%d.norm1.weight", l);
-    LIST(qkv_w, "visual.blocks.%d.attn.qkv.weight", l);
-    LIST(qkv_b, "visual.blocks.%d.attn.qkv.bias", l);
-    LIST(o_w, "visual.blocks.%d.attn.proj.weight", l);
-    LIST(o_b, "visual.blocks.%d.attn.proj.bias", l);
-    LIST(norm2, "visual.blocks.%d.norm2.weight", l);
-    LIST_PART(gu_w, 0, I, "visual.blocks.%d.mlp.gate_proj.weight", l);
-    LIST_PART(gu_w, I, I, "visual.blocks.%d.mlp.up_proj.weight", l);
-    LIST_PART(gu_b, 0, I, "visual.blocks.%d.mlp.gate_proj.bias", l);
-    LIST_PART(gu_b, I, I, "visual.blocks.%d.mlp.up_proj.bias", l);
-    LIST(down_w, "visual.blocks.%d.mlp.down_proj.weight", l);
-    LIST(down_b, "visual.blocks.%d.mlp.down_proj.bias", l);
-    return ST_OK;
-}
-
-static status list_tower(model *m)
-{
-    const tower_params *w = &m->w.tower, *g = m->grads ? &m->g.tower : w;
-    const vision_config *v = &m->cfg.vision;
-    LIST(patch_w, "visual.patch_embed.proj.weight");
-    model_tensor *conv = &m->list[m->n_list - 1];
-    conv->ndim = 5;
-    memcpy(conv->shape, (int64_t[]){v->hidden, v->in_channels, v->temporal_patch, v->patch, v->patch},
-           sizeof conv->shape);
-    for (int l = 0; l < v->depth; l++) TRY(list_vision_block(m, l));
-    LIST(ln_q, "visual.merger.ln_q.weight");
-    LIST(fc1_w, "visual.merger.mlp.0.weight");
-    LIST(fc1_b, "visual.merger.mlp.0.bias");
-    LIST(fc2_w, "visual.merger.mlp.2.weight");
-    LIST(fc2_b, "visual.merger.mlp.2.bias");
-    return ST_OK;
-}
-
-static status list_all(model *m)
-{
-    const model_config *c = &m->cfg;
-    const param_set *w = &m->w, *g = m->grads ? &m->g : w;
-    int most = 3 + 12 * c->n_layer + (c->has_vision ? 6 + 12 * c->vision.depth : 0);
-    m->list = calloc((size_t)most, sizeof *m->list);
-    if (!m->list) return FAIL(ST_ENOMEM, "out of memory for tensor names");
-    LIST(embed, "model.embed_tokens.weight");
-    for (int l = 0; l < c->n_layer; l++) TRY(list_layer(m, l));
-    LIST(norm, "model.norm.weight");
-    if (!c->tied) LIST(head, "lm_head.weight");
-    if (c->has_vision) TRY(list_tower(m));
-    CHECK(m->n_list <= most);
-    return ST_OK;
-}
-
 /* ---- the handle ---- */
 
 static status create(model *m, dtype matrix, bool for_training)
@@ -195,14 +97,14 @@ static status create(model *m, dtype matrix, bool for_training)
     TRY(model_config_check(&m->cfg));
     m->shape = decoder_shape(&m->cfg);
     TRY(plan_params(&m->weights, &m->w, m->b, &m->cfg, &m->shape, matrix, "weights"));
-    if (!m->b) return list_all(m);
+    if (!m->b) return model_list(m);
     TRY(arena_commit(m->weights));
     if (for_training) {
         TRY(plan_params(&m->grads, &m->g, m->b, &m->cfg, &m->shape, matrix, "gradients"));
         TRY(arena_commit(m->grads));
     }
     TRY(commit_constants(m));
-    return list_all(m);
+    return model_list(m);
 }
 
 static status open_model(model **out, backend *b, const model_config *c, dtype matrix, bool for_training)
@@ -289,11 +191,13 @@ static rng_key name_key(uint64_t seed, const char *name)
 static float init_std(const model_tensor *t)
 {
     if (ends_with(t->name, "embed_tokens.weight")) return 0.05f;
+    if (ends_with(t->name, "pos_embed.weight")) return 0.02f; /* as transformers does */
     float std = 1.0f / sqrtf((float)t->w.dim[1]);
     if (ends_with(t->name, "o_proj.weight") || ends_with(t->name, "attn.proj.weight") ||
-        ends_with(t->name, "down_proj.weight"))
+        ends_with(t->name, "down_proj.weight") || ends_with(t->name, "mlp.linear_fc2.weight"))
         return 0.4f * std; /* branches start small beside the residual stream */
-    return ends_with(t->name, "merger.mlp.2.weight") ? 0.1f * std : std;
+    bool out = ends_with(t->name, "merger.mlp.2.weight") || ends_with(t->name, "linear_fc2.weight");
+    return out ? 0.1f * std : std;
 }
 
 /* Element i of a query projection that starts as its group's key head is that key head's element. */

@@ -1,5 +1,6 @@
-/* The model, once: Qwen2.5-VL as a list of op calls over the seam. Training forward, prefill and decode are the same
- * block code; only where attention finds its keys differs (packed rows, or the paged KV cache).
+/* The model, once: Qwen2.5-VL, Qwen3-VL, Qwen2.5 and Qwen3 as a list of op calls over the seam. Training forward,
+ * prefill and decode are the same block code; only where attention finds its keys differs (packed rows, or the paged KV
+ * cache).
  *
  * Families are fields of model_config, not forks. Parameters are one flat arena; fused matrices (qkv, gate|up) are
  * stored row-concatenated so that the Hugging Face tensors are row views of them. */
@@ -7,29 +8,7 @@
 #define CORE_MODEL_H
 
 #include "core/arena.h"
-#include "core/json.h"
-#include "core/vision.h"
-
-typedef struct model_config {
-    int hidden, n_layer, n_head, n_kv, head_dim, intermediate, vocab;
-    int max_position;
-    bool tied; /* lm_head shares the embedding */
-    bool qkv_bias;
-    float rms_eps;
-    double rope_theta;
-    int mrope_section[3]; /* sum = head_dim/2 */
-    bool has_vision;
-    vision_config vision;
-    int image_token, video_token, vision_start_token, vision_end_token, bos_token, eos_token;
-} model_config;
-
-/* From a Hugging Face config.json (flat, nested text_config, or rope_parameters layout); ST_EINVAL names the key. */
-status model_config_from_json(model_config *out, const json *j);
-/* As a config.json that transformers' Qwen2_5_VLForConditionalGeneration reads (flat layout). */
-void model_config_to_json(const model_config *c, json_out *o);
-/* The same with another torch_dtype than "float32" (what the weights beside it are stored in). */
-void model_config_write(const model_config *c, const char *torch_dtype, json_out *o);
-status model_config_check(const model_config *c); /* sizes positive, divisible, sections sum */
+#include "core/model_config.h"
 
 typedef struct model model;
 
@@ -120,7 +99,8 @@ tensor model_head_grad(const model *m);
 tensor model_embedding(const model *m);
 tensor model_embedding_grad(const model *m);
 
-/* The vision tower alone, for the warm-up stage and for inspection: merged rows [n_tok, out_hidden], raster order. */
+/* The vision tower alone, for the warm-up stage and for inspection: merged rows [n_tok, out_hidden], raster order.
+ * Backward leaves DeepStack's mergers out, which nothing reads here. */
 tensor model_vision_forward(model *m, model_acts *a, const token_batch *x);
 void model_vision_backward(model *m, model_acts *a, const token_batch *x, const tensor *dout);
 

@@ -1,4 +1,4 @@
-/* What the files of the model share. Private to core: model.c (create, names, init) and model_pass.c (forward,
+/* What the files of the model share. Private to core: model.c (create, init), model_names.c and model_pass.c (forward,
  * backward). */
 #ifndef CORE_MODEL_PARTS_H
 #define CORE_MODEL_PARTS_H
@@ -27,5 +27,8 @@ struct model {
     model_tensor *list;  /* every Hugging Face tensor, in the order of the flat arena */
     int n_list;
 };
+
+/* Fills list: model_names.c. */
+status model_list(model *m);
 
 #endif

@@ -36,10 +36,14 @@ void mrope_positions(int32_t *pos, int n, const mrope_image *img, int n_img, int
     }
 }
 
-void mrope_axes(int32_t *axis, int half, const int section[3])
+void mrope_axes(int32_t *axis, int half, const int section[3], bool interleaved)
 {
     CHECK(section[0] + section[1] + section[2] == half);
     int j = 0;
+    if (interleaved) {
+        for (; j < half; j++) axis[j] = j % 3 && j < 3 * section[j % 3] ? j % 3 : 0;
+        return;
+    }
     for (int a = 0; a < 3; a++)
         for (int k = 0; k < section[a]; k++) axis[j++] = a;
 }

@@ -81,7 +81,7 @@ static status count_tensor(void *ctx, const model_tensor *t)
     int64_t n = tensor_count(&t->w);
     p->tensors++;
     p->params += n;
-    if (strncmp(t->name, "visual.", 7) == 0)
+    if (strstr(t->name, "visual.") != NULL)
         p->vision += n;
     else
         p->text += n;

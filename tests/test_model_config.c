@@ -128,7 +128,7 @@ static void refused(const char *text, const char *piece, const char *by, const c
 static void mistakes(void **state)
 {
     (void)state;
-    refused(flat, "qwen2_5_vl", "qwen3_vl", "model_type qwen3_vl is not supported");
+    refused(flat, "qwen2_5_vl", "qwen2_vl", "model_type qwen2_vl is not supported");
     refused(flat, "\"model_type\":\"qwen2_5_vl\",", "", "model_type");
     refused(flat, "\"num_attention_heads\":16", "\"num_attention_heads\":15", "multiple of num_key_value_heads");
     refused(flat, "\"num_attention_heads\":16", "\"num_attention_heads\":0", "num_attention_heads must be a positive");

@@ -150,7 +150,7 @@ static void rotary_constants(void **state)
     (void)state;
     int32_t axis[64];
     float f[64];
-    mrope_axes(axis, 64, (int[]){16, 24, 24});
+    mrope_axes(axis, 64, (int[]){16, 24, 24}, false);
     for (int j = 0; j < 64; j++) assert_int_equal(axis[j], j < 16 ? 0 : j < 40 ? 1 : 2);
     rope_inv_freq(f, 128, 1e6);
     assert_true(f[0] == 1.0f && f[32] == 0.001f);
