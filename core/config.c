@@ -120,8 +120,9 @@ static status take_value(config *c, reader *r, cfg_value *v)
             goto fail;
         }
         if (v->n == cap) {
-            item = realloc(item, (size_t)(cap *= 2) * sizeof *item);
-            CHECK(item != NULL);
+            cfg_scalar *grown = realloc(item, (size_t)(cap *= 2) * sizeof *item);
+            CHECK(grown != NULL);
+            item = grown;
         }
         TRY_OR(take_scalar(c, r, &item[v->n]), fail);
         v->n++;

@@ -42,9 +42,19 @@ static void clear_bar(void)
     out.bar = false;
 }
 
+static const char *level_name(log_level level)
+{
+    switch (level) {
+    case LOG_DEBUG: return "debug";
+    case LOG_INFO: return "info";
+    case LOG_WARN: return "warning";
+    case LOG_ERROR: return "error";
+    }
+    return "?";
+}
+
 void log_at(log_level level, const char *fmt, ...)
 {
-    static const char *const names[] = {"debug", "info", "warning", "error"};
     char text[4096];
     va_list ap;
     va_start(ap, fmt);
@@ -55,7 +65,7 @@ void log_at(log_level level, const char *fmt, ...)
         time_t now = time(NULL);
         struct tm tm;
         strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &tm));
-        fprintf(out.file, "%s %-7s %s\n", stamp, names[level], text);
+        fprintf(out.file, "%s %-7s %s\n", stamp, level_name(level), text);
     }
     if (level < out.level || (level == LOG_INFO && out.rank > 0)) return;
     clear_bar();
@@ -63,7 +73,7 @@ void log_at(log_level level, const char *fmt, ...)
     if (level == LOG_INFO)
         fprintf(stderr, "%s\n", text);
     else
-        fprintf(stderr, "%s: %s\n", names[level], text);
+        fprintf(stderr, "%s: %s\n", level_name(level), text);
 }
 
 struct progress {

@@ -96,7 +96,7 @@ static void check_gpu(report *r)
         REMEDY(
             c,
             "not needed; for --set device.device=cuda:0 build with CUDACXX=/path/to/nvcc on a machine with a driver");
-    if (b != NULL) backend_close(b);
+    if (st == ST_OK) backend_close(b);
 }
 
 static bool in_path(const char *program, char *found, size_t n)

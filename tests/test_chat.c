@@ -501,7 +501,8 @@ static void test_traj_json(void **state)
     for (size_t i = 0; i < sizeof swaps / sizeof *swaps; i++) {
         char *at = strstr(a.text, swaps[i][0]), *text = calloc(1, a.len + 100);
         assert_non_null(at);
-        sprintf(text, "%.*s%s%s", (int)(at - a.text), a.text, swaps[i][1], at + strlen(swaps[i][0]));
+        assert_non_null(text);
+        snprintf(text, a.len + 100, "%.*s%s%s", (int)(at - a.text), a.text, swaps[i][1], at + strlen(swaps[i][0]));
         OK(json_parse(&j, text, strlen(text), "swap"));
         traj bad;
         sample bad_s;

@@ -67,6 +67,8 @@ static void reap(runner *r)
     for (pid_t pid; (pid = wait4(-1, &how, WNOHANG, &u)) > 0;) note_death(r, pid, how, &u);
 }
 
+/* After kill_group(r->cur). What it forked is ours once it is dead, in the same group, and killed as well; but a killed
+ * process may still finish a write, and what is written after the report would be the next turn's output. */
 static void wait_cur(runner *r)
 {
     struct rusage u;
@@ -78,6 +80,7 @@ static void wait_cur(runner *r)
         else if (errno != EINTR)
             r->cur_dead = true;
     }
+    while (waitpid(-r->cur, NULL, 0) > 0 || errno == EINTR) {}
 }
 
 static void wait_dying(runner *r)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "core/rng.h"
+#include "data/file.h"
 #include "kernels/kernels.h"
 
 static void must(status st)
@@ -29,7 +30,7 @@ static void make_tokenizer(tiny_policy *t)
     static const char *const texts[] = {"What digit is on the card?", "user\nassistant\nsystem\n",
                                         "Error: NameError No output. 42"};
     char path[96];
-    snprintf(path, sizeof path, "%s/tokenizer.json", t->dir);
+    must(file_join(path, sizeof path, t->dir, "tokenizer.json"));
     must(tokenizer_train(texts, 3, added, sizeof added / sizeof *added, 24, path));
     must(tokenizer_load(&t->tok, path));
     unlink(path);
