@@ -26,7 +26,9 @@ static const struct {
                {"preprocessor", fuzz_preprocessor},
                {"conversation", fuzz_conversation},
                {"png", fuzz_png},
-               {"jpeg", fuzz_jpeg}};
+               {"jpeg", fuzz_jpeg},
+               {"webp", fuzz_webp},
+               {"gif", fuzz_gif}};
 
 static char current[PATH_MAX]; /* for the handler */
 

@@ -27,6 +27,8 @@ status fuzz_conversation(const uint8_t *data, size_t n); /* one JSONL row, rende
 /* Pictures of one format, decoded and, if small, turned into patches. Others are refused. */
 status fuzz_png(const uint8_t *data, size_t n); /* the chunks' CRCs are set right first */
 status fuzz_jpeg(const uint8_t *data, size_t n);
+status fuzz_webp(const uint8_t *data, size_t n);
+status fuzz_gif(const uint8_t *data, size_t n);
 
 /* Path of a file in memory holding the bytes, for readers that open files; valid until the next call. */
 const char *fuzz_file(const uint8_t *data, size_t n);

@@ -61,3 +61,16 @@ status fuzz_jpeg(const uint8_t *data, size_t n)
     if (n < 3 || memcmp(data, "\xff\xd8\xff", 3) != 0) return FAIL(ST_EINVAL, "not a JPEG");
     return decode(data, n);
 }
+
+status fuzz_webp(const uint8_t *data, size_t n)
+{
+    if (n < 12 || memcmp(data, "RIFF", 4) != 0 || memcmp(data + 8, "WEBP", 4) != 0)
+        return FAIL(ST_EINVAL, "not a WebP");
+    return decode(data, n);
+}
+
+status fuzz_gif(const uint8_t *data, size_t n)
+{
+    if (n < 6 || memcmp(data, "GIF8", 4) != 0) return FAIL(ST_EINVAL, "not a GIF");
+    return decode(data, n);
+}
