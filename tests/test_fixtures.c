@@ -45,13 +45,7 @@ static void subject_open(subject *s, fixture *f)
     snprintf(path, sizeof path, "%s/tokenizer.json", f->dir);
     ok(tokenizer_load(&s->tok, path));
     image_processor_default(&s->ip);
-    if (s->cfg.has_vision) {
-        json *j = NULL;
-        snprintf(path, sizeof path, "%s/preprocessor_config.json", f->dir);
-        ok(json_read_file(&j, path, 1 << 20));
-        ok(image_processor_from_json(&s->ip, j));
-        json_free(j);
-    }
+    if (s->cfg.has_vision) ok(image_processor_load(&s->ip, f->dir));
     const st_tensor *system = fixture_get(f, "system");
     snprintf(s->system, sizeof s->system, "%.*s", (int)system->bytes, (const char *)system->data);
     ok(chat_init(&s->chat, s->tok, s->ip.merge, s->system[0] ? s->system : NULL));
@@ -180,8 +174,8 @@ static void check_logits(const subject *s, int k, const tensor *h)
     tensor head = model_head(s->m), all = tensor_2d(z, DT_F32, R, V);
     s->b->linear_fwd(s->b, &all, h, &head, NULL);
     ok(s->b->sync(s->b));
-    for (int64_t i = 0; i < kept && 3 + 4 * i < R; i++) /* the last token's row is not among ours */
-        fixture_close_part(s->f, z + (3 + 4 * i) * V, i * V, V, "chat.%d.logits", k);
+    for (int64_t i = 0; i < kept && 7 + 8 * i < R; i++) /* the last token's row is not among ours */
+        fixture_close_part(s->f, z + (7 + 8 * i) * V, i * V, V, "chat.%d.logits", k);
     free(z);
 }
 

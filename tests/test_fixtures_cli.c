@@ -175,7 +175,7 @@ static void train_one(fixture *f)
             "model: {path: '%s'}\n"
             "train: {stages: [sft], max_tokens: 1024, max_patches: 1024, log_every: 1, checkpoint_every: 2, keep: 9}\n"
             "sft: {data: '%s/chats.jsonl', steps: 3, batch: 3}\n"
-            "optim_sft: {lr: 0.01, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, clip_norm: 0, grad_shards: 2,\n"
+            "optim_sft: {lr: 0.003, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, clip_norm: 0, grad_shards: 2,\n"
             "  schedule: constant, warmup_steps: 0}\n",
             dir, f->dir, f->dir);
     fclose(out);
