@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_MESSAGES = 64, MAX_IMAGES = 64, MAX_PARTS = 256 };
+#include "data/pyjson.h"
+
+enum { MAX_MESSAGES = 64, MAX_IMAGES = 64, MAX_PARTS = 256, MAX_CALLS = 64 };
 
 static const char *const role_names[] = {"system", "user", "assistant", "tool"};
 
@@ -91,19 +93,66 @@ static status parse_part(sample *s, message *m, const json *j, const char *at, c
     return ST_OK;
 }
 
+tool_call sample_tool_call(const message *m, int64_t i)
+{
+    const json *call = json_at(m->tool_calls, i), *inner = json_get(call, "function");
+    if (inner) call = inner;
+    return (tool_call){json_str(json_get(call, "name")), json_get(call, "arguments")};
+}
+
+/* A list that templates print: it must be one that Python's json would print alike. */
+static status check_printed(const json *list, const char *at, const char *what)
+{
+    if (json_kind(list) != JSON_ARRAY || json_len(list) < 1 || json_len(list) > MAX_CALLS)
+        return FAIL(ST_EINVAL, "%s: %s must be a list of 1..%d objects", what, at, MAX_CALLS);
+    for (int64_t i = 0; i < json_len(list); i++)
+        if (json_kind(json_at(list, i)) != JSON_OBJECT)
+            return FAIL(ST_EINVAL, "%s: %s[%lld] must be an object", what, at, (long long)i);
+    char *text = NULL;
+    size_t n = 0;
+    status st = pyjson_write(list, &text, &n);
+    free(text);
+    return st == ST_OK ? ST_OK : fail_within(st, "%s: %s", what, at);
+}
+
+/* Fields of an assistant message besides its content. */
+static status parse_said(message *m, const json *j, const char *at, const char *what)
+{
+    const json *calls = json_get(j, "tool_calls"), *thought = json_get(j, "reasoning_content");
+    if ((calls || thought) && m->role != ROLE_ASSISTANT)
+        return FAIL(ST_EINVAL, "%s: %s: only assistant messages have tool_calls or reasoning_content", what, at);
+    if (json_kind(thought) != JSON_NULL)
+        TRY(copy_text(thought, place_in(at, "reasoning_content", -1).text, what, &m->reasoning));
+    if (json_kind(calls) == JSON_NULL) return ST_OK;
+    place list = place_in(at, "tool_calls", -1);
+    TRY(check_printed(calls, list.text, what));
+    m->tool_calls = calls;
+    for (int64_t i = 0; i < json_len(calls); i++) {
+        tool_call c = sample_tool_call(m, i);
+        if (!c.name || has_control(c.name, (int64_t)strlen(c.name)) ||
+            (json_kind(c.arguments) != JSON_OBJECT && json_kind(c.arguments) != JSON_STRING))
+            return FAIL(ST_EINVAL,
+                        "%s: %s[%lld] must have a function with a name and arguments (an object or a string)", what,
+                        list.text, (long long)i);
+    }
+    return ST_OK;
+}
+
 static status parse_message(sample *s, message *m, const json *j, int64_t index, const char *what)
 {
-    static const char *const known[] = {"role", "content", NULL};
+    static const char *const known[] = {"role", "content", "tool_calls", "reasoning_content", NULL};
     place at = place_in("", "messages", index);
     if (json_kind(j) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: %s must be an object", what, at.text);
-    TRY(check_keys(j, known, at.text, "role, content", what));
+    TRY(check_keys(j, known, at.text, "role, content, tool_calls, reasoning_content", what));
     const char *name = json_str(json_get(j, "role"));
     int r = 0;
     while (r < 4 && (!name || strcmp(name, role_names[r]) != 0)) r++;
     if (r == 4) return FAIL(ST_EINVAL, "%s: %s.role must be system, user, assistant or tool", what, at.text);
     m->role = (role)r;
+    TRY(parse_said(m, j, at.text, what));
     const json *content = json_get(j, "content");
     bool list = json_kind(content) == JSON_ARRAY;
+    if (m->tool_calls && json_kind(content) == JSON_NULL) return ST_OK;
     if (!list && json_kind(content) != JSON_STRING)
         return FAIL(ST_EINVAL, "%s: %s.content must be a string or a list of parts", what, at.text);
     int64_t n = list ? json_len(content) : 1;
@@ -123,10 +172,10 @@ static status parse_message(sample *s, message *m, const json *j, int64_t index,
 
 static status parse_row(sample *s, const char *what)
 {
-    static const char *const known[] = {"id", "messages", "answer", "verifier", "category", "domain", NULL};
+    static const char *const known[] = {"id", "messages", "tools", "answer", "verifier", "category", "domain", NULL};
     const json *row = s->row;
     if (json_kind(row) != JSON_OBJECT) return FAIL(ST_EINVAL, "%s: a row must be a JSON object", what);
-    TRY(check_keys(row, known, "the row", "id, messages, answer, verifier, category, domain", what));
+    TRY(check_keys(row, known, "the row", "id, messages, tools, answer, verifier, category, domain", what));
     const struct {
         const char *key;
         char **out;
@@ -140,6 +189,8 @@ static status parse_row(sample *s, const char *what)
         if (v) TRY(copy_text(v, text[i].key, what, text[i].out));
     }
     if (!s->id && !(s->id = strdup(what))) return FAIL(ST_ENOMEM, "%s: out of memory", what);
+    s->tools = json_kind(json_get(row, "tools")) != JSON_NULL ? json_get(row, "tools") : NULL;
+    if (s->tools) TRY(check_printed(s->tools, "tools", what));
     const json *list = json_get(row, "messages");
     int64_t n = json_len(list);
     if (json_kind(list) != JSON_ARRAY || n < 1 || n > MAX_MESSAGES)
@@ -171,6 +222,7 @@ void sample_free(sample *s)
     for (int i = 0; i < s->n_message; i++) {
         for (int k = 0; k < s->messages[i].n_part; k++) free(s->messages[i].parts[k].text);
         free(s->messages[i].parts);
+        free(s->messages[i].reasoning);
     }
     for (int i = 0; i < s->n_image; i++) free(s->images[i]);
     free(s->messages);
@@ -188,6 +240,17 @@ static void put_member(json_out *o, const char *key, const char *v)
 {
     json_key(o, key);
     json_put_str(o, v);
+}
+
+/* As templates print it, so that 1.0 does not come back as 1. */
+static void put_printed(json_out *o, const char *key, const json *v)
+{
+    char *text = NULL;
+    size_t n = 0;
+    CHECK(pyjson_write(v, &text, &n) == ST_OK); /* it was checked when it was read */
+    json_key(o, key);
+    json_put_raw(o, text, n);
+    free(text);
 }
 
 static void put_content(const sample *s, const message *m, json_out *o)
@@ -217,10 +280,17 @@ void sample_to_json(const sample *s, json_out *o)
         json_open(o, '{');
         put_member(o, "role", role_name(s->messages[i].role));
         json_key(o, "content");
-        put_content(s, &s->messages[i], o);
+        const message *m = &s->messages[i];
+        if (m->n_part)
+            put_content(s, m, o);
+        else
+            json_put_null(o);
+        if (m->tool_calls) put_printed(o, "tool_calls", m->tool_calls);
+        if (m->reasoning) put_member(o, "reasoning_content", m->reasoning);
         json_close(o, '}');
     }
     json_close(o, ']');
+    if (s->tools) put_printed(o, "tools", s->tools);
     if (s->answer) put_member(o, "answer", s->answer);
     if (s->verifier) put_member(o, "verifier", s->verifier);
     if (s->category) put_member(o, "category", s->category);

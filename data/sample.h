@@ -4,6 +4,14 @@
  *    {"type": "text", "text": "What digit is on the card?"}]}, {"role": "assistant", "content": "..."}],
  *    "answer": "7", "verifier": "exact", "category": "rd_easy", "domain": "vqa", "x_anything": ...}
  *
+ * For chat templates with tools: "tools" (a list of function signatures, as transformers takes them) in the row; in an
+ * assistant message "tool_calls": [{"function": {"name": "f", "arguments": {...}}}] (its content may then be null) and
+ * "reasoning_content".
+ *
+ * For models whose chat template knows tools: "tools" (a list of function signatures as transformers takes them) in the
+ * row; in an assistant message "tool_calls": [{"function": {"name": "f", "arguments": {...}}}] and "reasoning_content",
+ * and its "content" may then be null. Text that a policy only writes itself needs neither.
+ *
  * Paths are relative to the JSONL file. Unknown fields are an error unless they start with x_. Strict: valid UTF-8,
  * no control characters other than \t \n \r in texts. */
 #ifndef DATA_SAMPLE_H
@@ -23,19 +31,29 @@ typedef struct message {
     role role;
     int n_part;
     part *parts;
+    const json *tool_calls; /* checked list; NULL: none. Belongs to the row */
+    char *reasoning;        /* NULL: none */
 } message;
+
+/* What a tool call says: a member "function", or the call itself, has name and arguments. */
+typedef struct tool_call {
+    const char *name;
+    const json *arguments; /* an object, or a string */
+} tool_call;
+tool_call sample_tool_call(const message *m, int64_t i);
 
 typedef struct sample {
     char *id; /* never NULL; "file:line" when the row has none */
     int n_message;
     message *messages;
     int n_image;
-    char **images;  /* path as written in the row (JSONL), or content hash (shard); in order of appearance */
-    char *answer;   /* NULL when absent */
-    char *verifier; /* NULL: the config's default */
-    char *category; /* NULL when absent; evaluation groups by it */
-    char *domain;   /* NULL: "vqa" */
-    json *row;      /* the whole row, for x_ fields; owned */
+    char **images;     /* path as written in the row (JSONL), or content hash (shard); in order of appearance */
+    char *answer;      /* NULL when absent */
+    char *verifier;    /* NULL: the config's default */
+    char *category;    /* NULL when absent; evaluation groups by it */
+    char *domain;      /* NULL: "vqa" */
+    const json *tools; /* checked list; NULL: none. Belongs to row */
+    json *row;         /* the whole row, for x_ fields; owned */
 } sample;
 
 /* what: "file.jsonl:12" for messages. The row's bounds: <= 64 messages, <= 64 images. */

@@ -115,7 +115,17 @@ static status read_side_files(setup *s, const char *dir)
             "%s: the image processor's patch %d, merge %d, temporal patch %d differ from config.json's %d, %d, %d", dir,
             s->ip.patch, s->ip.merge, s->ip.temporal_patch, v->patch, v->merge, v->temporal_patch);
     }
-    return chat_init(&s->chat, s->tok, s->ip.merge, s->o.default_system);
+    TRY(chat_init(&s->chat, s->tok, s->ip.merge, s->o.default_system));
+    s->chat.no_think = !s->o.enable_thinking;
+    s->chat.vision_ids = s->o.add_vision_id;
+    if (s->o.chat_style == 0)
+        TRY(chat_style_of_dir(&s->chat.style, dir));
+    else
+        s->chat.style = chat_style_find(chat_style_names[s->o.chat_style]);
+    if (!s->o.enable_thinking && s->chat.style->think != CHAT_THINK_HYBRID)
+        return config_fail(s->cfg, "model", "enable_thinking", "the chat style %s can't switch thinking off",
+                           s->chat.style->name);
+    return ST_OK;
 }
 
 static status open_boxes(setup *s)

@@ -21,6 +21,8 @@ typedef struct setup_opts {
     int dtype; /* 0 fp32, 1 bf16 */
     char *default_system;
     int image_processor; /* an image_variant */
+    int chat_style; /* index into chat_style_names */
+    bool enable_thinking, add_vision_id;
 } setup_opts;
 extern const cfg_field run_fields[], device_fields[], model_fields[];
 /* Every section of a config with its table, in the order of configs/default.yaml. */

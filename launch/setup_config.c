@@ -34,13 +34,19 @@ const cfg_field model_fields[] = {
     {"dtype", CFG_CHOICE, AT(dtype), "fp32", 0, 0, dtypes,
      "What weights are kept in: bf16 takes half the memory and is for inference only; training needs fp32."},
     {"default_system", CFG_STRING, AT(default_system), "null", 0, 0, NULL,
-     "System message put in front of conversations that have none; null is none."},
+     "System message put in front of conversations that have none; null is the chat style's own, \"\" is none."},
     {"image_processor", CFG_CHOICE, AT(image_processor), "pil", 0, 0, image_variant_names,
      "Whose pixels: pil (Pillow before 13), pil13 (Pillow from 13 on, which resizes tall pictures in the other order) "
      "or "
      "torchvision (what transformers from 4.54 on and vLLM use by default). They differ by 1 in a few bytes of a "
      "hundred; "
      "use the one that the model will be served with."},
+    {"chat_style", CFG_CHOICE, AT(chat_style), "auto", 0, 0, chat_style_names,
+     "How conversations are rendered; auto recognises the checkpoint's chat template."},
+    {"enable_thinking", CFG_BOOL, AT(enable_thinking), "true", 0, 0, NULL,
+     "False: a hybrid model (chat style qwen3) is prompted with an empty thought."},
+    {"add_vision_id", CFG_BOOL, AT(add_vision_id), "false", 0, 0, NULL,
+     "Whether images are counted in the text: Picture 1: before the first."},
     {.key = NULL}};
 
 const cfg_section config_sections[] = {{"run", run_fields},

@@ -34,16 +34,15 @@ static status append_all(rendered *r, const chat *c, const image_processor *ip)
         grid[i][1] = r->view[i].h / ip->patch;
         grid[i][2] = r->view[i].w / ip->patch;
     }
-    status st = ST_OK;
-    for (int k = 0; k < r->s.n_message && st == ST_OK; k++) {
+    for (int k = 0; k < r->s.n_message; k++) {
         const message *m = &r->s.messages[k];
         for (int p = 0; p < m->n_part; p++)
             if (!m->parts[p].text) {
                 CHECK(used < n);
                 r->shown[used++] = &r->view[m->parts[p].image];
             }
-        st = chat_append_message(c, &r->seq, m, (const int32_t(*)[3])grid);
     }
+    status st = chat_append_messages(c, &r->seq, r->s.messages, r->s.n_message, r->s.tools, (const int32_t(*)[3])grid);
     free(grid);
     if (st == ST_OK) CHECK(used == r->seq.n_image);
     return st;

@@ -45,14 +45,15 @@ static status render_prompt(group *g, const chat *c)
     if (!grid) return FAIL(ST_ENOMEM, "no memory for image grids");
     for (int i = 0; i < t->n_image; i++) memcpy(grid[i], t->image[i].grid, sizeof grid[i]);
     status st = ST_OK;
-    for (int i = 0; i < s->n_message && s->messages[i].role != ROLE_ASSISTANT && st == ST_OK; i++) {
-        const message *m = &s->messages[i];
+    int n = 0; /* messages of the prompt */
+    for (; n < s->n_message && s->messages[n].role != ROLE_ASSISTANT && st == ST_OK; n++) {
+        const message *m = &s->messages[n];
         for (int k = 0; k < m->n_part && st == ST_OK; k++)
             if (!m->parts[k].text && m->parts[k].image >= t->n_image)
                 st = FAIL(ST_EINVAL, "%s: the prompt shows image %d, only %d were loaded", s->id, m->parts[k].image,
                           t->n_image);
-        if (st == ST_OK) st = chat_append_message(c, &t->seq, m, (const int32_t(*)[3])grid);
     }
+    if (st == ST_OK && n) st = chat_append_messages(c, &t->seq, s->messages, n, s->tools, (const int32_t(*)[3])grid);
     if (st == ST_OK) st = chat_append_generation_prompt(c, &t->seq);
     free(grid);
     if (st == ST_OK && t->seq.n_image != t->n_image)

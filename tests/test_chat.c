@@ -205,7 +205,7 @@ static void test_look_alikes(void **state)
     part text = {.text = (char *)evil};
     static const role roles[] = {ROLE_USER, ROLE_TOOL, ROLE_SYSTEM};
     for (int i = 0; i < 3; i++) {
-        message m = {roles[i], 1, &text};
+        message m = {.role = roles[i], .n_part = 1, .parts = &text};
         chat_seq q = {0};
         OK(chat_append_message(&demo, &q, &m, NULL));
         assert_int_equal(count_id(&q, demo.im_start), 1);
@@ -241,13 +241,13 @@ static void test_refused(void **state)
     int n = q.id.n;
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         part text = {.text = (char *)texts[i]};
-        message m = {ROLE_ASSISTANT, 1, &text};
+        message m = {.role = ROLE_ASSISTANT, .n_part = 1, .parts = &text};
         assert_int_equal(chat_append_message(&demo, &q, &m, NULL), ST_EINVAL);
         assert_non_null(strstr(fail_message(), "never writes"));
         assert_int_equal(q.id.n, n);
     }
     part bad = {.text = "a\xff"};
-    message m = {ROLE_USER, 1, &bad};
+    message m = {.role = ROLE_USER, .n_part = 1, .parts = &bad};
     assert_int_equal(chat_append_message(&demo, &q, &m, NULL), ST_EINVAL);
     assert_int_equal(q.id.n, n);
     chat_seq_free(&q);
@@ -522,9 +522,102 @@ static void test_traj_json(void **state)
     assert_string_equal(traj_outcome_name(TRAJ_INFRA), "infra");
 }
 
-int main(void)
+/* ---- what transformers renders: lines of chat_reference.py ---- */
+
+static chat golden_chat(const tokenizer *t, const json *line)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),
+    chat c;
+    OK(chat_init(&c, t, 2, NULL));
+    c.style = chat_style_find(json_str(json_get(line, "style")));
+    assert_non_null(c.style);
+    c.no_think = json_get(line, "enable_thinking") && !json_bool(json_get(line, "enable_thinking"));
+    c.vision_ids = json_bool(json_get(line, "add_vision_id"));
+    return c;
+}
+
+static void same_list(const json *want, const chat_seq *q, bool mask, int at)
+{
+    if (!want) return;
+    if (json_len(want) != q->id.n)
+        fail_msg("line %d: %d ids, transformers %lld", at, q->id.n, (long long)json_len(want));
+    for (int i = 0; i < q->id.n; i++) {
+        int got = mask ? q->mask[i] : q->id.v[i];
+        if (json_int(json_at(want, i)) != got)
+            fail_msg("line %d: %s %d is %d, in transformers %lld", at, mask ? "mask" : "id", i, got,
+                     (long long)json_int(json_at(want, i)));
+    }
+}
+
+/* One conversation: the text always; ids and mask where the line has them. */
+static void check_line(const tokenizer *t, const char *text, size_t n, int at)
+{
+    json *line = NULL;
+    OK(json_parse(&line, text, n, "line"));
+    json_out row;
+    const char *from = strstr(text, "\"row\": ") + 7, *to = strstr(text, ", \"prompt\": ");
+    sample s, again;
+    OK(sample_parse(&s, from, (size_t)(to - from), "row"));
+    json_begin(&row, false);
+    sample_to_json(&s, &row); /* and once through our own writer */
+    OK(sample_parse(&again, row.text, row.len, "row"));
+    json_end(&row);
+    chat c = golden_chat(t, line);
+    chat_seq q = {0};
+    OK(chat_append_messages(&c, &q, again.messages, again.n_message, again.tools, grids));
+    if (json_bool(json_get(line, "prompt"))) OK(chat_append_generation_prompt(&c, &q));
+    char *got = tokenizer_text(t, q.id.v, q.id.n, false);
+    if (strcmp(got, json_str(json_get(line, "text"))) != 0)
+        fail_msg("line %d (%s):\n%s\ntransformers:\n%s", at, c.style->name, got, json_str(json_get(line, "text")));
+    free(got);
+    same_list(json_get(line, "ids"), &q, false, at);
+    same_list(json_get(line, "mask"), &q, true, at);
+    chat_seq_free(&q);
+    sample_free(&s);
+    sample_free(&again);
+    json_free(line);
+}
+
+static int check_lines(const char *model, const char *lines)
+{
+    FILE *f = strcmp(lines, "-") ? fopen(lines, "rb") : stdin;
+    tokenizer *t = NULL;
+    if (!f || tokenizer_load(&t, model) != ST_OK) fail_msg("%s", f ? fail_message() : lines);
+    char *line = NULL;
+    size_t cap = 0;
+    int n = 0;
+    for (ssize_t len; (len = getline(&line, &cap, f)) > 0; n++) check_line(t, line, (size_t)len, n + 1);
+    free(line);
+    tokenizer_destroy(t);
+    if (f != stdin) fclose(f);
+    return n;
+}
+
+static void test_transformers(void **state)
+{
+    (void)state;
+    int n =
+        check_lines(SOURCE_DIR "/tests/fixtures/text/tokenizer.json", SOURCE_DIR "/tests/fixtures/text/chats.jsonl");
+    assert_int_equal(n, 54);
+}
+
+static const char *given[2];
+
+static void test_given(void **state)
+{
+    (void)state;
+    printf("%d conversations equal\n", check_lines(given[0], given[1]));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 3) { /* test_chat TOKENIZER.json LINES (- is the standard input): only these */
+        const struct CMUnitTest only[] = {cmocka_unit_test(test_given)};
+        given[0] = argv[1];
+        given[1] = argv[2];
+        return cmocka_run_group_tests(only, NULL, NULL);
+    }
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transformers),
+                                       cmocka_unit_test(test_golden),
                                        cmocka_unit_test(test_rollout_equals_sft),
                                        cmocka_unit_test(test_plain_vocabulary),
                                        cmocka_unit_test(test_look_alikes),

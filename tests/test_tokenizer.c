@@ -513,6 +513,16 @@ static void test_against_library(void **state)
     assert_true(count >= 3000);
 }
 
+static int check_file(const char *model, const char *cases);
+
+/* Recorded answers of the tokenizers library for a tokenizer learnt from many languages (tokenizer_million.py). */
+static void test_recorded(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        check_file(SOURCE_DIR "/tests/fixtures/text/tokenizer.json", SOURCE_DIR "/tests/fixtures/text/cases.bin"), 0);
+}
+
 /* test_tokenizer TOKENIZER.json CASES: the records of a file, or of the standard input (-), and nothing else. */
 static int check_file(const char *model, const char *cases)
 {
@@ -526,6 +536,7 @@ static int check_file(const char *model, const char *cases)
     for (; (special = fgetc(f)) >= 0 && special != 255; count++) check_case(t, f, special, count);
     printf("%s: %d texts equal%s\n", model, count, special == 255 ? "" : ", but the cases end early");
     tokenizer_destroy(t);
+    if (f != stdin) fclose(f);
     return special != 255;
 }
 
@@ -536,7 +547,7 @@ int main(int argc, char **argv)
                                        cmocka_unit_test(test_repair),           cmocka_unit_test(test_learnt),
                                        cmocka_unit_test(test_merging),          cmocka_unit_test(test_hostile_length),
                                        cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_merges_as_arrays),
-                                       cmocka_unit_test(test_template_of_text), cmocka_unit_test(test_training_repeats),
-                                       cmocka_unit_test(test_against_library)};
+                                       cmocka_unit_test(test_recorded),         cmocka_unit_test(test_template_of_text),
+                                       cmocka_unit_test(test_training_repeats), cmocka_unit_test(test_against_library)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
