@@ -102,3 +102,22 @@ float f32_from_f16(uint16_t h)
     memcpy(&x, &u, 4);
     return x;
 }
+
+uint16_t f16_from_f32(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    uint32_t sign = (u >> 16) & 0x8000u, mag = u & 0x7fffffffu;
+    if (mag > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);  /* NaN */
+    if (mag >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and more round to infinity */
+    if (mag < 0x33000001u) return (uint16_t)sign;              /* 2^-25 and less round to zero */
+    uint32_t shift = 13;
+    if (mag < 0x38800000u) { /* subnormal: the leading one becomes explicit and everything moves down */
+        shift = 126 - (mag >> 23);
+        mag = (mag & 0x7fffffu) | 0x800000u;
+    } else {
+        mag -= 112u << 23;
+    }
+    uint32_t half = mag >> shift, rest = mag & ((1u << shift) - 1), tie = 1u << (shift - 1);
+    return (uint16_t)(sign | (half + (rest > tie || (rest == tie && (half & 1)))));
+}

@@ -38,6 +38,7 @@ tensor tensor_reshape(const tensor *t, int ndim, const int64_t *dim);
 uint16_t bf16_from_f32(float x);
 float f32_from_bf16(uint16_t h);
 float f32_from_f16(uint16_t h);
+uint16_t f16_from_f32(float x);
 
 #ifdef __cplusplus
 }

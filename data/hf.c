@@ -15,7 +15,7 @@
 #include "data/file.h"
 #include "data/hf_source.h"
 
-enum { MAX_JSON = 1 << 20, PIECE = 4 << 20, PART = 1 << 14, MAX_THREADS = 16 };
+enum { MAX_JSON = 1 << 20, PIECE = 4 << 20, MAX_THREADS = 16 };
 
 status hf_load_config(model_config *c, const char *dir)
 {
@@ -44,38 +44,7 @@ typedef struct load {
     char message[1024]; /* a thread's; FAIL keeps messages by thread */
 } load;
 
-static void to_float(float *out, const void *from, const char *stored, int64_t n)
-{
-    const uint16_t *h = from;
-    if (!strcmp(stored, "F32"))
-        memcpy(out, from, (size_t)n * sizeof *out);
-    else if (!strcmp(stored, "BF16"))
-        for (int64_t i = 0; i < n; i++) out[i] = f32_from_bf16(h[i]);
-    else
-        for (int64_t i = 0; i < n; i++) out[i] = f32_from_f16(h[i]);
-}
-
-/* Elements [at, at+n) of the file's tensor as `type` into to. */
-static status read_as(void *to, dtype type, const hf_pair *p, int64_t at, int64_t n)
-{
-    size_t from = (size_t)st_dtype_bytes(p->got->dtype), size = dtype_size(type);
-    if (!strcmp(p->got->dtype, type == DT_BF16 ? "BF16" : "F32"))
-        return st_read(p->file, p->got, (size_t)at * from, to, (size_t)n * from);
-    uint32_t raw[PART];
-    float wide[PART];
-    for (int64_t done = 0; done < n; done += PART) {
-        int64_t k = n - done < PART ? n - done : PART;
-        char *out = (char *)to + (size_t)done * size;
-        TRY(st_read(p->file, p->got, (size_t)(at + done) * from, raw, (size_t)k * from));
-        if (type == DT_F32) {
-            to_float((float *)out, raw, p->got->dtype, k);
-            continue;
-        }
-        to_float(wide, raw, p->got->dtype, k);
-        for (int64_t i = 0; i < k; i++) ((uint16_t *)out)[i] = bf16_from_f32(wide[i]);
-    }
-    return ST_OK;
-}
+static const char *stored_name(dtype type) { return type == DT_BF16 ? "BF16" : "F32"; }
 
 static void *place(const piece *p)
 {
@@ -88,7 +57,7 @@ static void read_pieces(void *ctx, int begin, int end, int thread)
     load *l = ctx;
     for (int i = begin; i < end; i++) {
         const piece *p = &l->piece[i];
-        status st = read_as(place(p), p->from->want.w.type, p->from, p->at, p->n);
+        status st = hf_read(place(p), stored_name(p->from->want.w.type), p->from, p->at, p->n);
         if (st == ST_OK || atomic_flag_test_and_set(&l->failed)) continue;
         l->st = st;
         snprintf(l->message, sizeof l->message, "%s", fail_message());
@@ -114,7 +83,7 @@ static status upload_pieces(load *l)
     for (int i = 0; i < l->n && st == ST_OK; i++) {
         const piece *p = &l->piece[i];
         tensor to = tensor_1d(place(p), p->from->want.w.type, p->n);
-        st = read_as(buf, to.type, p->from, p->at, p->n);
+        st = hf_read(buf, stored_name(to.type), p->from, p->at, p->n);
         if (st == ST_OK) l->b->upload(l->b, &to, buf);
     }
     free(buf);

@@ -1,5 +1,6 @@
 /* The weight files of a Hugging Face directory, and which of their tensors is which of a model's. */
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,4 +248,54 @@ void hf_match_close(hf_match *m)
 {
     free(m->pair);
     memset(m, 0, sizeof *m);
+}
+
+/* ---- reading one ---- */
+
+void hf_to_float(float *out, const void *from, const char *stored, int64_t n)
+{
+    const uint16_t *h = from;
+    if (!strcmp(stored, "F32"))
+        memcpy(out, from, (size_t)n * sizeof *out);
+    else if (!strcmp(stored, "BF16"))
+        for (int64_t i = 0; i < n; i++) out[i] = f32_from_bf16(h[i]);
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = f32_from_f16(h[i]);
+}
+
+void hf_store(const char *stored, void *out, const float *from, int64_t n)
+{
+    uint16_t *h = out;
+    if (!strcmp(stored, "F32"))
+        memcpy(out, from, (size_t)n * sizeof *from);
+    else if (!strcmp(stored, "BF16"))
+        for (int64_t i = 0; i < n; i++) h[i] = bf16_from_f32(from[i]);
+    else
+        for (int64_t i = 0; i < n; i++) h[i] = f16_from_f32(from[i]);
+}
+
+status hf_from_float(void *out, const char *stored, const float *from, int64_t n, const char *name)
+{
+    hf_store(stored, out, from, n);
+    const uint16_t *h = out;
+    for (int64_t i = 0; !strcmp(stored, "F16") && i < n; i++)
+        if ((h[i] & 0x7fff) == 0x7c00 && isfinite(from[i]))
+            return FAIL(ST_EINVAL, "%s holds %g, more than fp16 can (65504); use bf16 or fp32", name, (double)from[i]);
+    return ST_OK;
+}
+
+status hf_read(void *to, const char *as, const hf_pair *p, int64_t at, int64_t n)
+{
+    enum { PART = 1 << 14 };
+    size_t from = (size_t)st_dtype_bytes(p->got->dtype), size = (size_t)st_dtype_bytes(as);
+    if (!strcmp(p->got->dtype, as)) return st_read(p->file, p->got, (size_t)at * from, to, (size_t)n * from);
+    uint32_t raw[PART];
+    float wide[PART];
+    for (int64_t done = 0; done < n; done += PART) {
+        int64_t k = n - done < PART ? n - done : PART;
+        TRY(st_read(p->file, p->got, (size_t)(at + done) * from, raw, (size_t)k * from));
+        hf_to_float(wide, raw, p->got->dtype, k);
+        TRY(hf_from_float((char *)to + (size_t)done * size, as, wide, k, p->got->name));
+    }
+    return ST_OK;
 }

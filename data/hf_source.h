@@ -3,7 +3,7 @@
 #ifndef DATA_HF_SOURCE_H
 #define DATA_HF_SOURCE_H
 
-#include "data/safetensors.h"
+#include "data/hf.h"
 
 enum { HF_MAX_SHARDS = 1024 };
 
@@ -17,7 +17,6 @@ typedef struct hf_source {
  * and there are not both. */
 status hf_source_open(hf_source *s, const char *dir);
 void hf_source_close(hf_source *s);
-bool hf_source_exists(const char *dir); /* one or the other is there */
 
 typedef struct hf_pair {
     model_tensor want;
@@ -35,5 +34,14 @@ typedef struct hf_match {
  * mis-shaped, there twice, or of a dtype that is no weight's. dir is for messages. */
 status hf_match_open(hf_match *out, const hf_source *s, model *want, const char *dir);
 void hf_match_close(hf_match *m);
+
+/* Elements [at, at+n) of a matched tensor, converted to dtype `as` ("F32", "BF16", "F16") as round to nearest even does.
+ * A finite value that fp16 can't hold is ST_EINVAL. Thread-safe. */
+status hf_read(void *to, const char *as, const hf_pair *p, int64_t at, int64_t n);
+void hf_to_float(float *out, const void *from, const char *stored, int64_t n);
+/* Weights, in one file or many, can be written here without others staying beside them. */
+status hf_check_room(const char *dir, bool many);
+/* hf_store, but a finite value that fp16 can't hold is ST_EINVAL naming the tensor. */
+status hf_from_float(void *out, const char *stored, const float *from, int64_t n, const char *name);
 
 #endif

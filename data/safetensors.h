@@ -1,10 +1,11 @@
-/* safetensors files and Hugging Face model directories (single file or sharded index), mmapped. */
+/* safetensors files, mapped. */
 #ifndef DATA_SAFETENSORS_H
 #define DATA_SAFETENSORS_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-#include "core/model.h"
 #include "core/status.h"
 
 typedef struct st_file st_file;
@@ -45,18 +46,5 @@ typedef status st_fill_fn(void *ctx, int i, size_t at, void *buf, size_t n);
 status st_write(const char *path, const st_entry *e, int n, const char *const *meta);
 status st_write_filled(const char *path, const st_entry *e, int n, const char *const *meta, st_fill_fn *fill,
                        void *ctx);
-
-/* Fills every tensor of the model from a directory's model.safetensors or index; bf16/fp16/fp32 to fp32; accepts the
- * published and the 4.52+ prefixes. Missing, unexpected or mis-shaped tensors are errors naming them, found before
- * anything is written into the model. */
-status hf_load_weights(model *m, const char *dir);
-/* Reads dir/config.json. */
-status hf_load_config(model_config *c, const char *dir);
-/* Writes config.json and model.safetensors (dtype "f32" or "bf16") into out_dir, made if need be, and copies the side
- * files (hf_copy_side_files) of side_dir. A config.json in side_dir that says the same model and dtype is copied too.
- */
-status hf_export(model *m, const char *side_dir, const char *out_dir, const char *dtype);
-/* Byte for byte, those that exist: tokenizer, vocabulary, merges, processor, chat template, generation config. */
-status hf_copy_side_files(const char *from_dir, const char *to_dir);
 
 #endif

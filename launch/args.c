@@ -139,3 +139,11 @@ status args_parse(int argc, char **argv, const char *what, const char *example, 
     }
     return ST_OK;
 }
+
+status args_dtype(const char *value)
+{
+    static const char *const known[] = {"fp32", "bf16", "fp16"};
+    for (int i = 0; i < 3; i++)
+        if (!value || !strcmp(value, known[i])) return ST_OK;
+    return args_usage("--dtype %s: fp32, bf16 or fp16", value);
+}

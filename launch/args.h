@@ -34,5 +34,7 @@ status args_parse(int argc, char **argv, const char *what, const char *example, 
 bool args_failed(void);
 /* A command's own complaint about its arguments: FAIL with ST_EINVAL, exit code 2. */
 status args_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* --dtype of weight files: fp32, bf16, fp16 or NULL; anything else is a complaint. */
+status args_dtype(const char *value);
 
 #endif

@@ -6,17 +6,17 @@
 
 #include "core/json.h"
 #include "core/model.h"
+#include "core/thread.h"
 #include "data/file.h"
 #include "data/image.h"
-#include "data/safetensors.h"
+#include "data/hf.h"
 #include "data/tokenizer.h"
-#include "kernels/kernels.h"
 #include "launch/args.h"
 #include "launch/commands.h"
 
 typedef struct init_args {
-    char *config, *tokenizer, *preprocessor, *out;
-    int64_t seed, min_pixels, max_pixels, resample;
+    const char *config, *tokenizer, *preprocessor, *out, *dtype;
+    int64_t seed, min_pixels, max_pixels, resample, shard_bytes;
 } init_args;
 
 /* ChatML as data/chat.h renders it: no default system prompt, tool results in a user turn. */
@@ -212,19 +212,86 @@ static status write_processor(const char *dir, const image_processor *p)
     return write_json(&o, dir, "preprocessor_config.json");
 }
 
+/* The weights are made while they are written: a model larger than the memory is no problem. */
+typedef struct making {
+    const model *names;
+    thread_pool *pool;
+    uint64_t seed;
+    st_entry *entry;
+    model_tensor *tensor; /* (n) as entry */
+    int n;
+    /* the piece being made */
+    int i;
+    size_t at, size, count; /* elements, but size: bytes of one */
+    void *to;
+} making;
+
+enum { MAKE_STEP = 1 << 12 };
+
+static status add_tensor(void *ctx, const model_tensor *t)
+{
+    making *k = ctx;
+    if (k->entry) {
+        st_entry *e = &k->entry[k->n];
+        *e = (st_entry){.name = t->name, .dtype = e->dtype, .ndim = t->ndim};
+        memcpy(e->shape, t->shape, (size_t)t->ndim * sizeof *e->shape);
+        e->bytes = (size_t)tensor_count(&t->w) * (size_t)st_dtype_bytes(e->dtype);
+        k->tensor[k->n] = *t;
+    }
+    k->n++;
+    return ST_OK;
+}
+
+static void make_steps(void *ctx, int begin, int end, int thread)
+{
+    (void)thread;
+    making *k = ctx;
+    for (size_t s = (size_t)begin * MAKE_STEP; s < (size_t)end * MAKE_STEP && s < k->count; s += MAKE_STEP) {
+        float value[MAKE_STEP];
+        size_t n = k->count - s < MAKE_STEP ? k->count - s : MAKE_STEP;
+        model_init_values(k->names, &k->tensor[k->i], k->seed, (int64_t)(k->at + s), (int64_t)n, value);
+        hf_store(k->entry[k->i].dtype, (char *)k->to + s * k->size, value, (int64_t)n);
+    }
+}
+
+static status make_values(void *ctx, int i, size_t at, void *buf, size_t bytes)
+{
+    making *k = ctx;
+    k->i = i;
+    k->size = (size_t)st_dtype_bytes(k->entry[i].dtype);
+    k->at = at / k->size;
+    k->count = bytes / k->size;
+    k->to = buf;
+    thread_pool_for(k->pool, (int)((k->count + MAKE_STEP - 1) / MAKE_STEP), 4, make_steps, k);
+    return ST_OK;
+}
+
+static status make_all(making *k, const init_args *a, model *names)
+{
+    TRY(model_visit(names, add_tensor, k));
+    k->entry = calloc((size_t)k->n, sizeof *k->entry);
+    k->tensor = calloc((size_t)k->n, sizeof *k->tensor);
+    if (!k->entry || !k->tensor) return FAIL(ST_ENOMEM, "out of memory for %d tensors", k->n);
+    for (int i = 0; i < k->n; i++) k->entry[i].dtype = hf_stored_name(a->dtype);
+    k->n = 0;
+    TRY(model_visit(names, add_tensor, k));
+    return hf_write_weights(a->out, k->entry, k->n, a->shard_bytes ? a->shard_bytes : HF_SHARD_BYTES, NULL, make_values,
+                            k);
+}
+
 static status write_weights(const init_args *a, const model_config *c, int64_t *count)
 {
-    backend *b = NULL;
-    model *m = NULL;
-    TRY(backend_open_cpu(&b, 1, "auto"));
-    status st = model_create(&m, b, c, false);
-    if (st == ST_OK) {
-        model_init(m, (uint64_t)a->seed);
-        *count = model_param_count(m);
-        st = hf_export(m, NULL, a->out, "f32");
-    }
-    model_destroy(m);
-    backend_close(b);
+    model *names = NULL;
+    making k = {.seed = (uint64_t)a->seed};
+    TRY(model_create_names(&names, c));
+    k.names = names;
+    *count = model_param_count(names);
+    status st = thread_pool_create(&k.pool, thread_cpus());
+    if (st == ST_OK) st = make_all(&k, a, names);
+    thread_pool_destroy(k.pool);
+    free(k.entry);
+    free(k.tensor);
+    model_destroy(names);
     return st;
 }
 
@@ -248,6 +315,8 @@ static status write_all(const init_args *a, const char *side, const char *tokeni
         TRY(write_chat_template(a->out));
     TRY(write_generation_config(a->out, c));
     if (c->has_vision) TRY(write_processor(a->out, &p));
+    bool carried;
+    TRY(hf_write_config(NULL, a->out, c, hf_torch_name(a->dtype), &carried));
     return write_weights(a, c, count); /* last: a directory with weights is complete */
 }
 
@@ -259,7 +328,7 @@ static status run(const init_args *a)
     tokenizer *tok = NULL;
     model_config c;
     int64_t count = 0;
-    if (file_exists(a->out, "model.safetensors"))
+    if (hf_source_exists(a->out))
         return FAIL(ST_EINVAL, "%s already holds a model; choose another --out", a->out);
     if (stat(a->tokenizer, &s) == 0 && S_ISDIR(s.st_mode)) side = a->tokenizer;
     if (side)
@@ -278,7 +347,7 @@ static status run(const init_args *a)
 
 status cmd_init(int argc, char **argv)
 {
-    init_args a = {.resample = -1};
+    init_args a = {.resample = -1, .dtype = "fp32"};
     bool helped = false;
     const arg table[] = {
         {"config", ARG_STR, &a.config, "FILE", "config.json of the new model; token ids may be left out"},
@@ -288,6 +357,8 @@ status cmd_init(int argc, char **argv)
         {"max-pixels", ARG_INT, &a.max_pixels, "N", "largest picture the model sees, in pixels (12845056)"},
         {"resample", ARG_INT, &a.resample, "N", "2 bilinear, 3 bicubic (default), 4 box"},
         {"preprocessor", ARG_STR, &a.preprocessor, "FILE", "preprocessor_config.json, instead of the three above"},
+        {"dtype", ARG_STR, &a.dtype, "fp32|bf16|fp16", "of the weights (fp32)"},
+        {"shard-size", ARG_INT, &a.shard_bytes, "BYTES", "of tensors in one file (5000000000)"},
         {"out", ARG_STR, &a.out, "DIR", "where the model directory is written"},
         {.name = NULL}};
     TRY(args_parse(argc, argv, "writes a new, randomly initialised model directory",
@@ -299,5 +370,7 @@ status cmd_init(int argc, char **argv)
     if (a.min_pixels < 0 || a.max_pixels < 0) return args_usage("--min-pixels and --max-pixels must be positive");
     if (a.resample != -1 && (a.resample < RESAMPLE_BILINEAR || a.resample > RESAMPLE_BOX))
         return args_usage("--resample %lld: use 2 (bilinear), 3 (bicubic) or 4 (box)", (long long)a.resample);
+    TRY(args_dtype(a.dtype));
+    if (a.shard_bytes < 0) return args_usage("--shard-size must be positive");
     return run(&a);
 }

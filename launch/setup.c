@@ -8,7 +8,7 @@
 
 #include "core/log.h"
 #include "core/thread.h"
-#include "data/safetensors.h"
+#include "data/hf.h"
 #include "kernels/kernels.h"
 
 enum { DTYPE_BF16 = 1 }; /* of model.dtype */

@@ -11,7 +11,7 @@
 
 #include "core/log.h"
 #include "data/hash.h"
-#include "data/safetensors.h"
+#include "data/hf.h"
 
 static char *join(const char *dir, const char *name)
 {
@@ -164,7 +164,7 @@ static status write_all(const char *tmp, const char *path, model *m, const float
 {
     TRY(remove_checkpoint(tmp));
     if (mkdir(tmp, 0777) != 0) return FAIL(ST_EIO, "%s: %s", tmp, strerror(errno));
-    TRY(hf_export(m, side_dir, tmp, "f32"));
+    TRY(hf_export(m, side_dir, tmp, "fp32"));
     if (m1) TRY(write_moments(tmp, m1, m2, model_param_count(m)));
     TRY(write_state(tmp, t, state_json));
     TRY(write_checksums(tmp));

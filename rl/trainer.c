@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/safetensors.h"
+#include "data/hf.h"
 #include "rl/checkpoint.h"
 #include "rl/stage.h"
 
@@ -290,7 +290,7 @@ static status export_model(trainer *t)
         if (mkdir(dir, 0777) != 0 && errno != EEXIST)
             st = FAIL(ST_EIO, "%s: %s", dir, strerror(errno));
         else
-            st = hf_export(t->p.m, t->p.side_dir, dir, "f32");
+            st = hf_export(t->p.m, t->p.side_dir, dir, "fp32");
     }
     st = comm_agree(t->p.world, st);
     if (st == ST_OK) log_info("model written to %s", dir);

@@ -51,9 +51,51 @@ for f in a/*; do same "$f" "f32/${f#a/}"; done
 for f in again/*; do same "$f" "half/way/bf16/${f#again/}"; done
 grep -q '"bfloat16"' again/config.json || die "a bf16 export that does not say so"
 refuses 1 "is the directory to export itself" "$exe" export a --to ./a
-refuses 2 "--dtype f16" "$exe" export a --to x --dtype f16
+refuses 2 "--dtype f32" "$exe" export a --to x --dtype f32
 refuses 1 "does not exist" "$exe" export nowhere --to x
 refuses 1 "no complete checkpoint" "$exe" export data --to x
+
+# Written in halves from the start: what an fp32 model gives when it is exported; and kept as it is without being asked.
+init tokenizer.json --seed 3 --min-pixels 7056 --max-pixels 7056 --resample 4 --dtype bf16 --out a16 >/dev/null
+for f in a16/*; do same "$f" "again/${f#a16/}"; done
+"$exe" export a16 --out a16again >/dev/null
+for f in a16/*; do same "$f" "a16again/${f#a16/}"; done
+"$exe" export a16 --out wide --dtype fp32 >/dev/null # widening is exact, and so is the way back
+"$exe" export wide --out narrow --dtype bf16 >/dev/null
+same narrow/model.safetensors a16/model.safetensors
+same narrow/config.json a16/config.json
+"$exe" export a16 --out f16 --dtype fp16 >/dev/null
+"$exe" export f16 --out f16again >/dev/null
+for f in f16/*; do same "$f" "f16again/${f#f16/}"; done
+
+# Shards: the same tensors, whoever cuts them, and back into one file.
+init tokenizer.json --seed 3 --min-pixels 7056 --max-pixels 7056 --resample 4 --shard-size 1000000 --out cut >/dev/null
+[ ! -e cut/model.safetensors ] && [ -e cut/model.safetensors.index.json ] || die "no shards"
+"$exe" export a --out cut2 --shard-size 1000000 >/dev/null
+for f in cut/*; do same "$f" "cut2/${f#cut/}"; done
+"$exe" export cut --out whole >/dev/null
+same whole/model.safetensors a/model.safetensors
+for f in cut/model-*; do [ "$(stat -c %s "$f")" -lt 1100000 ] || die "$f is too large"; done
+refuses 1 "already holds a model" "$exe" export a --out cut
+refuses 1 "already holds a model" init tokenizer.json --out cut
+cp a/model.safetensors cut2/
+refuses 1 "remove the stale one" "$exe" export cut2 --out x
+rm cut2/model-00002-of-*
+rm cut2/model.safetensors
+refuses 3 "model-00002-of-" "$exe" export cut2 --out x
+
+# Stopped in the middle of the weights: nothing that a reader would take for a model.
+rc=0
+(trap '' XFSZ; ulimit -f 900; exec "$exe" export a --out half_done --shard-size 1600000) >out 2>err || rc=$?
+[ $rc -eq 3 ] || die "exit $rc of an export onto a full disk: $(cat err)"
+grep -q "cannot write half_done/model-" err || die "a full disk is not named: $(cat err)"
+ls half_done | grep -q "tmp" && die "a temporary file is left"
+ls half_done | grep -q "index" && die "an index without its shards"
+refuses 1 "no complete checkpoint" "$exe" export half_done --out x
+"$exe" export a --out half_done --shard-size 1600000 >/dev/null # and the next try is whole
+"$exe" export half_done --out whole2 >/dev/null
+same whole2/model.safetensors a/model.safetensors
+
 truncate -s -1 f32/model.safetensors
 refuses 1 "f32/model.safetensors" "$exe" export f32 --to x
 [ ! -e x ] || die "a refused export left something behind"

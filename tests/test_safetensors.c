@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "data/file.h"
-#include "data/safetensors.h"
+#include "data/hf.h"
 #include "kernels/kernels.h"
 
 static char dir[] = "/tmp/test_safetensors_XXXXXX";
@@ -253,7 +253,7 @@ static void export_and_load(void **state)
     for (int tied = 0; tied < 2; tied++) {
         model_config c = small(tied), back;
         model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
-        ok(hf_export(m, NULL, in_dir("deep/er/f32"), "f32"));
+        ok(hf_export(m, NULL, in_dir("deep/er/f32"), "fp32"));
         ok(hf_load_config(&back, in_dir("deep/er/f32")));
         assert_memory_equal(&back, &c, sizeof c);
         assert_false(equal_weights(m, n));
@@ -337,7 +337,7 @@ static void every_prefix(void **state)
     model_config c = small(false);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
     static renamed r;
-    ok(hf_export(m, NULL, in_dir("src"), "f32"));
+    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
     ok(file_make_dir(in_dir("dst")));
     for (int k = 0; k < 2; k++) {
         rename_open(&r, in_dir("src/model.safetensors"), k ? base : since_4_52);
@@ -360,7 +360,7 @@ static void wrong_tensors(void **state)
     model_config c = small(false);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2), *untouched = random_model(b, &c, 2);
     static renamed r;
-    ok(hf_export(m, NULL, in_dir("src"), "f32"));
+    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
     for (int k = 0; k < 7; k++) {
         static const char *const want[] = {"1 missing tensor: model.norm.weight",
                                            "lm_head.weight (config.json says tie_word_embeddings false)",
@@ -399,7 +399,7 @@ static void tied_head(void **state)
     model_config c = small(true);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
     static renamed r;
-    ok(hf_export(m, NULL, in_dir("src"), "f32"));
+    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
     rename_open(&r, in_dir("src/model.safetensors"), NULL);
     r.e[r.n] = *entry(&r, "model.embed_tokens.weight");
     r.e[r.n++].name = "lm_head.weight";
@@ -434,7 +434,7 @@ static void shards(void **state)
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
     static renamed r;
     static char map[60000], part[60000];
-    ok(hf_export(m, NULL, in_dir("src"), "f32"));
+    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
     rename_open(&r, in_dir("src/model.safetensors"), NULL);
     ok(file_make_dir(in_dir("shards")));
     for (int k = 0; k < 2; k++) {
@@ -452,7 +452,7 @@ static void shards(void **state)
     write_index(map);
     ok(hf_load_weights(n, in_dir("shards")));
     assert_true(equal_weights(m, n));
-    refused(hf_export(m, NULL, in_dir("shards"), "f32"), "sharded");
+    refused(hf_export(m, NULL, in_dir("shards"), "fp32"), "already holds other weights");
 
     write_index(part);
     refused(hf_load_weights(n, in_dir("shards")), "is not mapped to it");
@@ -483,13 +483,13 @@ static void side_files(void **state)
     model *m = random_model(b, &c, 1);
     char *text = NULL;
     size_t n = 0;
-    ok(hf_export(m, NULL, in_dir("from"), "f32"));
+    ok(hf_export(m, NULL, in_dir("from"), "fp32"));
     ok(file_write(in_dir("from/tokenizer.json"), "{\"x\":1}\n", 8));
     ok(file_write(in_dir("from/notes.txt"), "private", 7));
     ok(file_read(in_dir("from/config.json"), &text, &n));
     text[n - 2] = ' '; /* before the closing brace: the same model, other bytes */
     ok(file_write(in_dir("from/config.json"), text, n));
-    ok(hf_export(m, in_dir("from"), in_dir("to"), "f32"));
+    ok(hf_export(m, in_dir("from"), in_dir("to"), "fp32"));
     assert_true(file_exists(in_dir("to"), "tokenizer.json"));
     assert_false(file_exists(in_dir("to"), "notes.txt"));
     char *copy = NULL;
@@ -502,8 +502,8 @@ static void side_files(void **state)
     ok(hf_export(m, in_dir("from"), in_dir("to16"), "bf16")); /* another dtype: a config of our own */
     ok(hf_load_config(&back, in_dir("to16")));
     assert_memory_equal(&back, &c, sizeof c);
-    ok(hf_export(m, in_dir("from"), in_dir("from"), "f32")); /* onto itself */
-    refused(hf_export(m, NULL, in_dir("to"), "f64"), "f32 or bf16");
+    ok(hf_export(m, in_dir("from"), in_dir("from"), "fp32")); /* onto itself */
+    refused(hf_export(m, NULL, in_dir("to"), "f64"), "fp32, bf16 or fp16");
     model_destroy(m);
     b->close(b);
 }

@@ -3,7 +3,7 @@
 #ifndef TESTS_COMMON_FIXTURE_H
 #define TESTS_COMMON_FIXTURE_H
 
-#include "data/safetensors.h"
+#include "data/hf.h"
 #include "rl/render.h"
 
 enum { FIXTURE_CHATS = 8 };

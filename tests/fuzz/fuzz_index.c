@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "data/file.h"
-#include "data/safetensors.h"
+#include "data/hf.h"
 #include "kernels/kernels.h"
 #include "tests/common/tempdir.h"
 #include "tests/fuzz/fuzz.h"
