@@ -133,8 +133,7 @@ struct backend {
     /* The memory of weights was rewritten (optimizer, load): derived forms such as packed panels are stale. */
     void (*params_changed)(backend *b);
     status (*sync)(backend *b); /* wait; report and clear first_error */
-    /* The fp32 multiply-add rate this machine reaches on the backend's threads, measured now (~30 ms), in GFLOP/s (one
-     * multiply-add = 2): what every "share of peak" is a share of. 0: not known. */
+    /* The fp32 rate of the backend's threads, measured now (~30 ms), in GFLOP/s (a multiply-add = 2); 0: not known. */
     double (*peak_gflops)(backend *b);
     void (*close)(backend *b);
 #define OPS_FIELD(name, args) void(*name) args;

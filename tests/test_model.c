@@ -26,12 +26,27 @@ static backend *open_cpu(int threads, const char *isa)
     return b;
 }
 
+/* Every family, tied and not, several ratios of heads, DeepStack into all layers, one and none. */
+enum { KINDS = 7 };
+static model_config config_of(int kind)
+{
+    switch (kind) {
+    case 0: return trainee_config(true, 4, 2);
+    case 1: return trainee_config(false, 2, 2);
+    case 2: return trainee_qwen3(true, 4, 2, 3);
+    case 3: return trainee_qwen3(false, 3, 1, 1);
+    case 4: return trainee_qwen3(true, 2, 2, 0);
+    case 5: return trainee_text(FAMILY_QWEN2);
+    default: return trainee_text(FAMILY_QWEN3);
+    }
+}
+
 static void hidden_matches_definition(void **state)
 {
     (void)state;
     backend *b = open_cpu(2, "auto");
-    for (int kind = 0; kind < 3; kind++) {
-        model_config c = trainee_config(kind == 0, 4, kind == 2 ? 4 : 2);
+    for (int kind = 0; kind < KINDS; kind++) {
+        model_config c = config_of(kind);
         packed p;
         trainee_batch(&p, &c);
         packed_all_rows(&p);
@@ -45,7 +60,7 @@ static void hidden_matches_definition(void **state)
         for (int i = 0; i < p.x.n_row * c.hidden; i++) worst = fmax(worst, fabs(((float *)h.data)[i] - want[i]));
         /* Final-norm rows have rms 1. About 60 roundings of 2^-24 relative to values of that size lie on a path through
          * 6 blocks; 2e-5 leaves a factor of 5. */
-        if (!(worst < 2e-5)) fail_msg("hidden differs by %g", worst);
+        if (!(worst < 2e-5)) fail_msg("kind %d: hidden differs by %g", kind, worst);
         free(want);
         ref_close(&r);
         trainee_close(&t);
@@ -105,8 +120,8 @@ static void gradients_match_definition(void **state)
 {
     (void)state;
     backend *b = open_cpu(1, "auto");
-    for (int kind = 0; kind < 2; kind++) {
-        model_config c = trainee_config(kind == 0, kind ? 2 : 4, 2);
+    for (int kind = 0; kind < KINDS; kind++) {
+        model_config c = config_of(kind);
         packed p;
         goal g;
         trainee_batch(&p, &c);
@@ -129,11 +144,8 @@ static void gradients_match_definition(void **state)
 }
 
 /* The tower alone: forward rows, and gradients of sum(rows * coef). */
-static void tower_matches_definition(void **state)
+static void check_tower(backend *b, model_config c)
 {
-    (void)state;
-    backend *b = open_cpu(2, "auto");
-    model_config c = trainee_config(true, 4, 2);
     packed p;
     trainee_batch(&p, &c);
     trainee t = trainee_open(b, &c, &p);
@@ -142,7 +154,7 @@ static void tower_matches_definition(void **state)
     float *coef = calloc((size_t)n, sizeof *coef);
     ref_model r;
     ref_open(&r, t.m);
-    ref_vision(&r, &p.x, want);
+    ref_vision(&r, &p.x, want, NULL);
     tensor rows = model_vision_forward(t.m, t.a, &p.x);
     ok(b->sync(b));
     assert_int_equal(rows.dim[0], p.n_feat);
@@ -154,12 +166,12 @@ static void tower_matches_definition(void **state)
     tensor dout = tensor_2d(coef, DT_F32, p.n_feat, c.hidden);
     model_vision_backward(t.m, t.a, &p.x, &dout);
     ok(b->sync(b));
-    ref_weight *w = ref_find(&r, "visual.patch_embed.proj.weight");
+    ref_weight *w = ref_find(&r, "%svisual.patch_embed.proj.weight", c.family == FAMILY_QWEN3 ? "model." : "");
     for (int64_t i = 3; i < w->n; i += 17) {
         double value[2];
         for (int k = 0; k < 2; k++) {
             w->v[i] += k ? -2e-5 : 1e-5;
-            ref_vision(&r, &p.x, want);
+            ref_vision(&r, &p.x, want, NULL);
             value[k] = 0;
             for (int j = 0; j < n; j++) value[k] += coef[j] * want[j];
         }
@@ -172,6 +184,14 @@ static void tower_matches_definition(void **state)
     ref_close(&r);
     trainee_close(&t);
     packed_close(&p);
+}
+
+static void tower_matches_definition(void **state)
+{
+    (void)state;
+    backend *b = open_cpu(2, "auto");
+    check_tower(b, trainee_config(true, 4, 2));
+    check_tower(b, trainee_qwen3(true, 4, 2, 2));
     b->close(b);
 }
 

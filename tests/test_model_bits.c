@@ -38,12 +38,10 @@ static float *copy_hidden(trainee *t, const packed *p)
 }
 
 /* Hidden rows and gradients have the same bits for any thread count and instruction set, and when repeated. */
-static void same_bits_everywhere(void **state)
+static void same_bits(model_config c)
 {
-    (void)state;
     static const char *const isas[] = {"auto", "auto", "generic", "avx2", "avx512"};
     static const int threads[] = {1, 2, 1, 2, 2};
-    model_config c = trainee_config(true, 4, 2);
     packed p;
     goal g;
     trainee_batch(&p, &c);
@@ -79,6 +77,14 @@ static void same_bits_everywhere(void **state)
     packed_close(&p);
 }
 
+static void same_bits_everywhere(void **state)
+{
+    (void)state;
+    same_bits(trainee_config(true, 4, 2));
+    same_bits(trainee_qwen3(true, 4, 2, 3));
+    same_bits(trainee_text(FAMILY_QWEN3));
+}
+
 static void add_sequence(packed *p, int id, int wide, int shared)
 {
     packed_begin(p, id);
@@ -91,11 +97,9 @@ static void add_sequence(packed *p, int id, int wide, int shared)
 }
 
 /* A sequence's rows don't depend on what else is in the batch, nor on the order of sequences and images. */
-static void packing_does_not_matter(void **state)
+static void check_packing(model_config c)
 {
-    (void)state;
     backend *b = open_cpu(2, "auto");
-    model_config c = trainee_config(false, 4, 2);
     packed all, one;
     packed_open(&all, &c);
     int shared = packed_image(&all, 3, 4, 6), wide = packed_image(&all, 1, 6, 10);
@@ -120,6 +124,13 @@ static void packing_does_not_matter(void **state)
     trainee_close(&t);
     packed_close(&all);
     b->close(b);
+}
+
+static void packing_does_not_matter(void **state)
+{
+    (void)state;
+    check_packing(trainee_config(false, 4, 2));
+    check_packing(trainee_qwen3(false, 4, 1, 2));
 }
 
 /* ---- paged ---- */
@@ -184,11 +195,9 @@ static void run_part(model *m, model_acts *a, cache *k, const packed *whole, con
 }
 
 /* Prefill in uneven chunks that cut images, then one token at a time; the other sequence keeps its own pace. */
-static void paged_equals_packed(void **state)
+static void check_paged(model_config c)
 {
-    (void)state;
     backend *b = open_cpu(2, "auto");
-    model_config c = trainee_config(true, 4, 2);
     packed p;
     packed_open(&p, &c);
     int wide = packed_image(&p, 1, 6, 10), shared = packed_image(&p, 3, 4, 6);
@@ -226,6 +235,14 @@ static void paged_equals_packed(void **state)
     b->close(b);
 }
 
+static void paged_equals_packed(void **state)
+{
+    (void)state;
+    check_paged(trainee_config(true, 4, 2));
+    check_paged(trainee_qwen3(true, 4, 2, 1));
+    check_paged(trainee_qwen3(false, 4, 2, 3)); /* DeepStack also after the last layer */
+}
+
 /* ---- parameters ---- */
 
 typedef struct walk {
@@ -254,15 +271,17 @@ static void views_tile_the_arena(void **state)
 {
     (void)state;
     backend *b = open_cpu(1, "auto");
-    for (int tied = 0; tied < 2; tied++) {
-        model_config c = trainee_config(tied, 4, 2);
+    for (int kind = 0; kind < 4; kind++) {
+        bool tied = kind % 2, qwen3 = kind / 2;
+        model_config c = qwen3 ? trainee_qwen3(tied, 4, 2, 2) : trainee_config(tied, 4, 2);
         model *m = NULL;
         ok(model_create(&m, b, &c, true));
         tensor w = model_params(m), g = model_grads(m);
         walk k = {w.data, g.data, 0, 0};
         ok(model_visit(m, next_in_flat, &k));
         assert_int_equal(k.at, model_param_count(m));
-        assert_int_equal(k.n, 2 + !tied + 3 * 12 + 6 + 3 * 12);
+        int layer = qwen3 ? 11 : 12, tower = qwen3 ? 3 + 6 + 2 * 6 : 1 + 5;
+        assert_int_equal(k.n, 2 + !tied + 3 * layer + tower + 3 * 12);
         model_destroy(m);
     }
     b->close(b);
@@ -330,11 +349,32 @@ static void flops_by_hand(void **state)
     packed_close(&p);
 }
 
+/* The same for Qwen3-VL: two matrices in the tower's MLP, full attention, two DeepStack mergers. */
+static void flops_by_hand_qwen3(void **state)
+{
+    (void)state;
+    model_config c = trainee_qwen3(true, 4, 2, 2);
+    packed p;
+    packed_open(&p, &c);
+    int image = packed_image(&p, 1, 4, 6);
+    packed_begin(&p, 1);
+    packed_show(&p, image);
+    packed_text(&p, 3);
+    packed_end(&p);
+    packed_all_rows(&p);
+    double layer = 9 * (12 * (56 + 56) + 56 * 12 + 3 * 12 * 18) + 2 * 56 * 45;
+    double block = 24 * (4 * 64 + 2 * 8 * 11) + 2 * 8 * 576;
+    double want = 3 * layer + 9 * 12 * 37 + 24 * 54 * 8 + 3 * block + 3 * 6 * (32 * 32 + 32 * 12);
+    assert_true(model_train_flops(&c, &p.x) == 6 * want);
+    packed_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_bits_everywhere), cmocka_unit_test(packing_does_not_matter),
         cmocka_unit_test(paged_equals_packed),  cmocka_unit_test(views_tile_the_arena),
-        cmocka_unit_test(init_is_by_name),      cmocka_unit_test(flops_by_hand)};
+        cmocka_unit_test(init_is_by_name),      cmocka_unit_test(flops_by_hand),
+        cmocka_unit_test(flops_by_hand_qwen3)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* Qwen2.5-VL again, in double, from the definitions: dense masks instead of segments, no permutation, one row at a
- * time, every weight by its published name. Slow and independent of core/block.c, core/tower.c and core/vision.c: what
- * the model is compared with. */
+/* Qwen2.5-VL, Qwen3-VL and their text models again, in double, from the definitions: dense masks instead of segments,
+ * no permutation, one row at a time, every weight by its published name. Slow and independent of core/block.c,
+ * core/tower.c and core/vision.c: what the model is compared with. */
 #ifndef TESTS_COMMON_MODEL_REF_H
 #define TESTS_COMMON_MODEL_REF_H
 
@@ -24,8 +24,8 @@ void ref_open(ref_model *r, model *m);
 void ref_close(ref_model *r);
 ref_weight *ref_find(const ref_model *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Merged image rows, raster order: out[n_tok][hidden]. */
-void ref_vision(const ref_model *r, const token_batch *x, double *out);
+/* Merged image rows, raster order: out[n_tok][hidden]; DeepStack's: deep[n_deep][n_tok][hidden], may be NULL. */
+void ref_vision(const ref_model *r, const token_batch *x, double *out, double *deep);
 /* Final-norm hidden of x->row: out[n_row][hidden]. Plain packed batches only. */
 void ref_hidden(const ref_model *r, const token_batch *x, double *out);
 /* sum over rows of weight[i] * log softmax(h_i W^T)[target[i]]. */

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/rng.h"
 
@@ -49,9 +50,49 @@ model_config trainee_config(bool tied, int n_head, int n_kv)
     return c;
 }
 
+model_config trainee_qwen3(bool tied, int n_head, int n_kv, int n_deep)
+{
+    model_config c = trainee_config(tied, n_head, n_kv);
+    c.family = FAMILY_QWEN3;
+    c.qkv_bias = false;
+    c.qk_norm = c.mrope_interleaved = true;
+    c.head_dim = 14;
+    memcpy(c.mrope_section, (int[]){3, 2, 2}, sizeof c.mrope_section);
+    vision_config *v = &c.vision;
+    v->layer_norm = v->gelu_mlp = v->patch_bias = true;
+    v->window = v->n_full = 0;
+    memset(v->full_blocks, 0, sizeof v->full_blocks);
+    v->n_pos = 16; /* 4 x 4 rows: the batch's images are larger, equal and smaller */
+    v->n_deep = n_deep;
+    for (int k = 0; k < n_deep; k++) v->deep_blocks[k] = v->depth - n_deep + k;
+    return c;
+}
+
+model_config trainee_text(model_family family)
+{
+    model_config c = family == FAMILY_QWEN3 ? trainee_qwen3(true, 4, 2, 0) : trainee_config(true, 4, 2);
+    c.has_vision = c.mrope_interleaved = false;
+    memset(&c.vision, 0, sizeof c.vision);
+    memcpy(c.mrope_section, (int[]){c.head_dim / 2, 0, 0}, sizeof c.mrope_section);
+    return c;
+}
+
+static void text_batch(packed *p)
+{
+    for (int id = 1; id <= 3; id++) {
+        packed_begin(p, id);
+        packed_text(p, 4 * id);
+        packed_end(p);
+    }
+}
+
 void trainee_batch(packed *p, const model_config *c)
 {
     packed_open(p, c);
+    if (!c->has_vision) {
+        text_batch(p);
+        return;
+    }
     int wide = packed_image(p, 1, 6, 10), dot = packed_image(p, 2, 2, 2), shared = packed_image(p, 3, 4, 6);
     packed_begin(p, 1);
     packed_text(p, 3);

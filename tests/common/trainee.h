@@ -11,7 +11,12 @@ typedef struct trainee {
 
 /* head_dim is not hidden/heads, odd layer count, uneven sections, a tower whose windows cut images. */
 model_config trainee_config(bool tied, int n_head, int n_kv);
-/* Three sequences; an image of 3x2 windows, a small one, and one that two sequences share. */
+/* The same sizes as Qwen3-VL: no windows, positions larger and smaller than the images, and DeepStack from the last
+ * n_deep blocks into the first n_deep of three decoder layers. */
+model_config trainee_qwen3(bool tied, int n_head, int n_kv, int n_deep);
+/* The text model alone. */
+model_config trainee_text(model_family family);
+/* Three sequences; an image of 3x2 windows, a small one, and one that two sequences share. Text only without vision. */
 void trainee_batch(packed *p, const model_config *c);
 /* Random weights, norm scales and biases too, and activations that just hold p. */
 trainee trainee_open(backend *b, const model_config *c, const packed *p);
