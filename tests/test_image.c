@@ -1,4 +1,5 @@
-/* Images against Pillow (golden hashes always, Pillow itself when Debian's python3 has it), and damaged input. */
+/* Images: published hashes, the processor and its file, PNG both ways, damaged input. Against Pillow, torchvision and
+ * transformers: test_image_cases.c. */
 #include "data/image.h"
 
 #include <setjmp.h>
@@ -7,13 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/clock.h"
 #include "core/rng.h"
+#include "tests/common/sha256.h"
 
 #define OK(call)                                                        \
     do {                                                                \
@@ -24,51 +24,6 @@
         assert_int_equal(call, ST_EINVAL);                                                            \
         if (!strstr(fail_message(), text)) fail_msg("message '%s' lacks '%s'", fail_message(), text); \
     } while (0)
-
-/* SHA-256 (FIPS 180-4), first 8 bytes as hex: the golden values are of this form. */
-static void sha256_prefix(const uint8_t *data, size_t n, char hex[17])
-{
-    static const uint32_t k[64] = {
-        0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-        0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-        0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-        0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-        0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-        0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-        0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-        0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
-    uint32_t s[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    size_t padded = (n + 9 + 63) / 64 * 64;
-    uint8_t *m = calloc(1, padded);
-    memcpy(m, data, n);
-    m[n] = 0x80;
-    for (int i = 0; i < 8; i++) m[padded - 1 - (size_t)i] = (uint8_t)((uint64_t)n * 8 >> (8 * i));
-    for (size_t at = 0; at < padded; at += 64) {
-        uint32_t w[64], v[8];
-        for (int i = 0; i < 16; i++) {
-            const uint8_t *b = m + at + 4 * (size_t)i;
-            w[i] = (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
-        }
-#define ROR(x, r) ((x) >> (r) | (x) << (32 - (r)))
-        for (int i = 16; i < 64; i++)
-            w[i] = w[i - 16] + (ROR(w[i - 15], 7) ^ ROR(w[i - 15], 18) ^ w[i - 15] >> 3) + w[i - 7] +
-                   (ROR(w[i - 2], 17) ^ ROR(w[i - 2], 19) ^ w[i - 2] >> 10);
-        memcpy(v, s, sizeof v);
-        for (int i = 0; i < 64; i++) {
-            uint32_t t1 =
-                v[7] + (ROR(v[4], 6) ^ ROR(v[4], 11) ^ ROR(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + w[i];
-            uint32_t t2 =
-                (ROR(v[0], 2) ^ ROR(v[0], 13) ^ ROR(v[0], 22)) + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
-            memmove(v + 1, v, 7 * sizeof *v);
-            v[4] += t1;
-            v[0] = t1 + t2;
-        }
-#undef ROR
-        for (int i = 0; i < 8; i++) s[i] += v[i];
-    }
-    free(m);
-    snprintf(hex, 17, "%08x%08x", s[0], s[1]);
-}
 
 static image pattern(int w, int h)
 {
@@ -430,92 +385,16 @@ static void test_not_an_image(void **state)
     image_free(&out);
 }
 
-static void read_exact(FILE *f, void *to, size_t n) { assert_int_equal(fread(to, 1, n, f), n); }
-
-static void check_decode(FILE *f, int at)
-{
-    uint32_t v[4];
-    read_exact(f, v, sizeof v);
-    uint8_t *data = malloc(v[2]), *rgb = malloc(v[3]);
-    read_exact(f, data, v[2]);
-    read_exact(f, rgb, v[3]);
-    image im = {0}, cut = {0};
-    status st = image_decode(&im, data, v[2], "case");
-    if (st == ST_OK) {
-        assert_true(im.w == (int)v[0] && im.h == (int)v[1]);
-        if (memcmp(im.rgb, rgb, v[3])) fail_msg("case %d: pixels differ from Pillow's", at);
-        /* Cut short: refused, or the same picture (what follows the first frame of an animation is not read). */
-        for (size_t n = v[2] / 2; n < v[2]; n += v[2] / 7 + 1) {
-            if (image_decode(&cut, data, n, "cut") != ST_OK) continue;
-            assert_same(&cut, &im);
-            image_free(&cut);
-        }
-    } else if (st != ST_EUNAVAIL) {
-        fail_msg("case %d: %s", at, fail_message());
-    }
-    image_free(&im);
-    free(data);
-    free(rgb);
-}
-
-static void check_resize(FILE *f, int at)
-{
-    uint32_t v[5];
-    read_exact(f, v, sizeof v);
-    size_t n_in = (size_t)v[1] * v[2] * 3, n_out = (size_t)v[3] * v[4] * 3;
-    image in = {.w = (int)v[1], .h = (int)v[2], .rgb = malloc(n_in)}, out = {0};
-    uint8_t *want = malloc(n_out);
-    read_exact(f, in.rgb, n_in);
-    read_exact(f, want, n_out);
-    OK(image_resize(&out, &in, (int)v[3], (int)v[4], (resample)v[0]));
-    if (memcmp(out.rgb, want, n_out))
-        fail_msg("case %d: filter %u, %ux%u to %ux%u differs from Pillow", at, v[0], v[1], v[2], v[3], v[4]);
-    free(want);
-    image_free(&in);
-    image_free(&out);
-}
-
-static void test_against_pillow(void **state)
-{
-    (void)state;
-    char path[] = "/tmp/test_image_XXXXXX", cmd[600];
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    close(fd);
-    snprintf(cmd, sizeof cmd, "/usr/bin/python3 -W ignore '%s/tests/image_cases.py' '%s' 2>/dev/null", SOURCE_DIR,
-             path);
-    int rc = system(cmd);
-    if (rc == -1 || !WIFEXITED(rc) || WEXITSTATUS(rc) == 77 || WEXITSTATUS(rc) == 127) {
-        unlink(path);
-        printf("SKIP: /usr/bin/python3 has no Pillow and numpy to compare with\n");
-        skip();
-    }
-    assert_int_equal(WEXITSTATUS(rc), 0);
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    int n[2] = {0, 0};
-    for (int kind; (kind = fgetc(f)) > 0;) {
-        assert_in_range(kind, 1, 2);
-        if (kind == 1)
-            check_decode(f, n[0]++);
-        else
-            check_resize(f, n[1]++);
-    }
-    fclose(f);
-    unlink(path);
-    printf("Pillow: %d decodes, %d resizes equal\n", n[0], n[1]);
-    assert_true(n[0] > 300 && n[1] > 400);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize),
-                                       cmocka_unit_test(test_patches),        cmocka_unit_test(test_processor_json),
-                                       cmocka_unit_test(test_not_an_image),   cmocka_unit_test(test_resize_equal_rows),
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize),
+        cmocka_unit_test(test_patches),        cmocka_unit_test(test_processor_json),
+        cmocka_unit_test(test_not_an_image),   cmocka_unit_test(test_resize_equal_rows),
 #ifdef HAVE_PNG
-                                       cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage),
-                                       cmocka_unit_test(test_png_speed),
+        cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage),
+        cmocka_unit_test(test_png_speed),
 #endif
-                                       cmocka_unit_test(test_against_pillow)};
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
