@@ -168,12 +168,20 @@ enum { PROMPTS = 6, GROUP = 4, N = PROMPTS * GROUP };
 static tiny_policy world;
 static tiny_prompts ask;
 
+static model_family family;
+
 static int open_world(void **state)
 {
     (void)state;
-    tiny_policy_open(&world, 1, 3);
+    tiny_policy_open_as(&world, family, 1, 3);
     tiny_prompts_open(&ask, &world, PROMPTS);
     return 0;
+}
+
+static int open_qwen3(void **state)
+{
+    family = FAMILY_QWEN3;
+    return open_world(state);
 }
 
 static int close_world(void **state)
@@ -358,7 +366,7 @@ static void test_same_whatever_happens(void **state)
     }
     assert_true(preempted > 5);
     tiny_policy two;
-    tiny_policy_open(&two, 2, 3);
+    tiny_policy_open_as(&two, family, 2, 3);
     s = plain();
     assert_int_equal(run(&two, &s, got, NULL), ST_OK);
     assert_same(want, got);
@@ -636,5 +644,9 @@ int main(void)
         cmocka_unit_test(test_sizes_are_checked), cmocka_unit_test(test_infra),
         cmocka_unit_test(test_shuffle),           cmocka_unit_test(test_force),
     };
-    return cmocka_run_group_tests(tests, open_world, close_world);
+    const struct CMUnitTest again[] = {cmocka_unit_test(test_logps_are_the_trainers),
+                                       cmocka_unit_test(test_temperature),
+                                       cmocka_unit_test(test_same_whatever_happens)};
+    int failed = cmocka_run_group_tests(tests, open_world, close_world);
+    return failed + cmocka_run_group_tests_name("qwen3_vl", again, open_qwen3, close_world);
 }

@@ -107,6 +107,26 @@ static void write_script(tiny_policy *t, uint64_t seed)
 
 void tiny_policy_open(tiny_policy *t, int threads, uint64_t seed)
 {
+    tiny_policy_open_as(t, FAMILY_QWEN2, threads, seed);
+}
+
+static void make_qwen3(model_config *c)
+{
+    vision_config *v = &c->vision;
+    c->family = FAMILY_QWEN3;
+    c->qkv_bias = false;
+    c->qk_norm = c->mrope_interleaved = true;
+    c->head_dim = 20; /* not hidden / heads */
+    memcpy(c->mrope_section, (int[]){4, 3, 3}, sizeof c->mrope_section);
+    v->window = v->n_full = 0;
+    v->layer_norm = v->gelu_mlp = v->patch_bias = true;
+    v->n_pos = 9;
+    v->n_deep = 2;
+    v->deep_blocks[1] = 1;
+}
+
+void tiny_policy_open_as(tiny_policy *t, model_family family, int threads, uint64_t seed)
+{
     memset(t, 0, sizeof *t);
     snprintf(t->dir, sizeof t->dir, "/tmp/tiny_policy.XXXXXX");
     CHECK(mkdtemp(t->dir));
@@ -150,6 +170,7 @@ void tiny_policy_open(tiny_policy *t, int threads, uint64_t seed)
         .bos_token = t->chat.endoftext,
         .eos_token = t->chat.im_end,
     };
+    if (family == FAMILY_QWEN3) make_qwen3(&c);
     must(model_create(&t->m, t->b, &c, true));
     model_init(t->m, seed);
     write_script(t, seed);

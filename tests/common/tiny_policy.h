@@ -23,8 +23,10 @@ typedef struct tiny_policy {
     model *m;
 } tiny_policy;
 
-/* CHECKs success. */
+/* Qwen2.5-VL. CHECKs success. */
 void tiny_policy_open(tiny_policy *t, int threads, uint64_t seed);
+/* Or Qwen3-VL, with DeepStack into both decoder layers. */
+void tiny_policy_open_as(tiny_policy *t, model_family family, int threads, uint64_t seed);
 void tiny_policy_close(tiny_policy *t);
 
 #endif
