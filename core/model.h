@@ -91,6 +91,9 @@ tensor model_forward(model *m, model_acts *a, const token_batch *x);
 /* Rows [N,C] that entered decoder layer l in the last forward of N tokens (layer 0: embeddings and image rows), for
  * inspection and tests. Borrowed from a until the next call; CHECKs that a keeps activations. */
 tensor model_layer_input(const model_acts *a, int l, int n_tok);
+/* DeepStack rows [n_feat,C] that decoder layer k gains, raster order like model_vision_forward's, of the last forward
+ * of the tower. Borrowed likewise. */
+tensor model_deep_rows(const model_acts *a, int k, int n_feat);
 /* Accumulates gradients from dh[R,C] = d loss / d (what model_forward returned for x). Same x as the last forward. */
 void model_backward(model *m, model_acts *a, const token_batch *x, const tensor *dh);
 /* The head's weight [V,C] and its gradient (the embedding's when tied). */

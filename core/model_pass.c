@@ -288,6 +288,12 @@ tensor model_layer_input(const model_acts *a, int l, int n_tok)
     return rows(&a->layer[l].x, n_tok);
 }
 
+tensor model_deep_rows(const model_acts *a, int k, int n_feat)
+{
+    CHECK(k >= 0 && k < a->m->cfg.vision.n_deep);
+    return rows(&a->tower.deep[k], n_feat);
+}
+
 /* Through the last layer, from the asked-for rows to dx[N,C] of its input. */
 static void backward_top(model *m, model_acts *a, const token_batch *x, int n_feat, tensor *dx, const tensor *dh)
 {

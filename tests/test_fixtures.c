@@ -146,7 +146,7 @@ static void check_exact(fixture *f)
 static void text_and_pixels_are_equal(void **state)
 {
     (void)state;
-    assert_true(fixture_each(check_exact) >= 4);
+    assert_true(fixture_each(check_exact) >= 8);
 }
 
 /* ---- forward: one conversation in a batch of its own ---- */
@@ -201,6 +201,11 @@ static void check_forward(subject *s, int k, batch *pack, model_acts *acts)
         tensor feat = model_vision_forward(s->m, acts, x);
         ok(s->b->sync(s->b));
         fixture_close_to(s->f, feat.data, tensor_count(&feat), "chat.%d.feat", k);
+        assert_true(!fixture_has(s->f, "chat.%d.deep.%d", k, s->cfg.vision.n_deep));
+        for (int d = 0; d < s->cfg.vision.n_deep; d++) {
+            tensor deep = model_deep_rows(acts, d, (int)feat.dim[0]);
+            fixture_close_to(s->f, deep.data, tensor_count(&deep), "chat.%d.deep.%d", k, d);
+        }
     }
     tensor h = model_forward(s->m, acts, x);
     ok(s->b->sync(s->b));
@@ -232,7 +237,7 @@ static void check_states(fixture *f)
 static void states_are_within_bounds(void **state)
 {
     (void)state;
-    assert_true(fixture_each(check_states) >= 4);
+    assert_true(fixture_each(check_states) >= 8);
 }
 
 /* ---- loss, log-probs and gradients: every conversation packed into one micro-batch of the trainer ---- */
@@ -323,7 +328,7 @@ static void check_learning(fixture *f)
 static void loss_and_gradients_are_within_bounds(void **state)
 {
     (void)state;
-    assert_true(fixture_each(check_learning) >= 4);
+    assert_true(fixture_each(check_learning) >= 8);
 }
 
 int main(void)
