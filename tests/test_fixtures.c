@@ -23,7 +23,6 @@ typedef struct subject {
     tokenizer *tok;
     image_processor ip;
     chat chat;
-    char system[256];
     backend *b;
     model *m;
     dataset *data;
@@ -46,9 +45,12 @@ static void subject_open(subject *s, fixture *f)
     ok(tokenizer_load(&s->tok, path));
     image_processor_default(&s->ip);
     if (s->cfg.has_vision) ok(image_processor_load(&s->ip, f->dir));
-    const st_tensor *system = fixture_get(f, "system");
-    snprintf(s->system, sizeof s->system, "%.*s", (int)system->bytes, (const char *)system->data);
-    ok(chat_init(&s->chat, s->tok, s->ip.merge, s->system[0] ? s->system : NULL));
+    const st_tensor *style = fixture_get(f, "style");
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)style->bytes, (const char *)style->data);
+    ok(chat_init(&s->chat, s->tok, s->ip.merge, NULL));
+    s->chat.style = chat_style_find(name);
+    assert_non_null(s->chat.style);
     ok(backend_open_cpu(&s->b, 2, "auto"));
     ok(model_create(&s->m, s->b, &s->cfg, true));
     ok(hf_load_weights(s->m, f->dir));

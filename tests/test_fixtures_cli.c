@@ -32,13 +32,12 @@ static char *codedance(const fixture *f, const char *fmt, ...)
     return temp_read(out, NULL);
 }
 
-/* --set model.default_system=... as the fixture's template has it. */
-static const char *system_option(const fixture *f)
+/* The chat template of a fixture is nobody's: it is told by name. */
+static const char *style_option(const fixture *f)
 {
-    static char option[512];
-    const st_tensor *t = fixture_get(f, "system");
-    snprintf(option, sizeof option, t->bytes ? "--set 'model.default_system=%.*s'" : "%.*s", (int)t->bytes,
-             (const char *)t->data);
+    static char option[128];
+    const st_tensor *t = fixture_get(f, "style");
+    snprintf(option, sizeof option, "--set model.chat_style=%.*s", (int)t->bytes, (const char *)t->data);
     return option;
 }
 
@@ -96,7 +95,7 @@ static void check_score(fixture *f, int k, const json *row)
 
 static void score_one(fixture *f)
 {
-    char *out = codedance(f, "score --model '%s' %s '%s/chats.jsonl'", f->dir, system_option(f), f->dir);
+    char *out = codedance(f, "score --model '%s' %s '%s/chats.jsonl'", f->dir, style_option(f), f->dir);
     int n = each_line(f, out, check_score);
     free(out);
     assert_true(n > 0 && fixture_has(f, "chat.%d.ids", n - 1) && !fixture_has(f, "chat.%d.ids", n));
@@ -123,7 +122,7 @@ static void generate_one(fixture *f)
                           "generate --model '%s' %s --data '%s/prompts.jsonl' --samples 1 --set rollout.temperature=0 "
                           "--set rollout.max_turns=0 --set rollout.max_new_tokens=12 --set rollout.max_tokens=1024 "
                           "--set rollout.kv_tokens=8192",
-                          f->dir, system_option(f), f->dir);
+                          f->dir, style_option(f), f->dir);
     int n = each_line(f, out, check_answer);
     free(out);
     assert_true(n > 0 && !fixture_has(f, "chat.%d.greedy", n));
@@ -179,7 +178,7 @@ static void train_one(fixture *f)
             "  schedule: constant, warmup_steps: 0}\n",
             dir, f->dir, f->dir);
     fclose(out);
-    free(codedance(f, "train '%s' %s", config, system_option(f)));
+    free(codedance(f, "train '%s' %s", config, style_option(f)));
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", dir);
     char *text = temp_read(metrics, NULL);
     seen.n = 0;
@@ -193,7 +192,7 @@ static void train_one(fixture *f)
     char to[512];
     snprintf(to, sizeof to, "%s", temppath("trained_%s", f->name));
     free(codedance(f, "export '%s/checkpoints/step_00000002' --to '%s'", dir, to));
-    text = codedance(f, "score --model '%s' %s '%s/chats.jsonl'", to, system_option(f), f->dir);
+    text = codedance(f, "score --model '%s' %s '%s/chats.jsonl'", to, style_option(f), f->dir);
     each_line(f, text, add_score);
     free(text);
     float after = (float)(sum[0] / sum[1]);
