@@ -161,13 +161,14 @@ static void print_text(const plan *p, const char *source)
 {
     char a[64], b[64], c[64], d[64], e[64], f[64];
     const model_config *m = &p->mc;
-    printf("%s\n", source);
+    printf("%s (%s)\n", source, model_config_type(m));
     printf("  text      %d layers, hidden %d, %d heads / %d kv of %d, mlp %d, vocabulary %d%s\n", m->n_layer, m->hidden,
            m->n_head, m->n_kv, m->head_dim, m->intermediate, m->vocab, m->tied ? ", tied head" : "");
     if (m->has_vision) {
+        const vision_config *v = &m->vision;
         printf("  vision    %d blocks (%d with full attention), hidden %d, %d heads, mlp %d, patch %d, merge %d\n",
-               m->vision.depth, m->vision.n_full, m->vision.hidden, m->vision.n_head, m->vision.intermediate,
-               m->vision.patch, m->vision.merge);
+               v->depth, v->window ? v->n_full : v->depth, v->hidden, v->n_head, v->intermediate, v->patch, v->merge);
+        if (v->n_pos) printf("            %d learned positions, %d DeepStack mergers\n", v->n_pos, v->n_deep);
     }
     printf("\n  parameters            %18s\n", grouped(p->params, a, sizeof a));
     printf("    text, embeddings    %18s\n", grouped(p->text, a, sizeof a));
@@ -209,6 +210,7 @@ static void print_json(const plan *p, const char *source)
                 {"vision", p->vision},
                 {"tensors", p->tensors},
                 {"bytes_bf16", 2 * p->params},
+                {"bytes_fp32", 4 * p->params},
                 {"kv_bytes_per_token_fp32", p->kv_token_bytes},
                 {"kv_bytes_per_token_bf16", p->kv_token_bytes / 2},
                 {"activation_bytes", (int64_t)p->acts},
