@@ -48,6 +48,7 @@ static status put_tokens(json_out *o, const json *j, const tokenizer *tok, const
 {
     for (int k = 0; k < N_TOKEN_KEY; k++) {
         const json *said = json_get(j, token_keys[k].key);
+        if (json_kind(said) == JSON_NULL) said = json_get(json_get(j, "text_config"), token_keys[k].key);
         if (token_keys[k].vision && !json_get(j, "vision_config")) continue;
         int id = tokenizer_id(tok, token_keys[k].token);
         if (id < 0)
@@ -189,6 +190,11 @@ static status read_processor(image_processor *p, const init_args *a, const model
         json_free(j);
         if (st != ST_OK) return fail_within(st, "%s", a->preprocessor);
     } else {
+        if (c->family == FAMILY_QWEN3) { /* qwen_vl_spec 5.1 */
+            p->min_pixels = 65536;
+            p->max_pixels = 16777216;
+            for (int i = 0; i < 3; i++) p->mean[i] = p->std[i] = 0.5f;
+        }
         p->patch = c->vision.patch;
         p->merge = c->vision.merge;
         p->temporal_patch = c->vision.temporal_patch;
@@ -328,8 +334,7 @@ static status run(const init_args *a)
     tokenizer *tok = NULL;
     model_config c;
     int64_t count = 0;
-    if (hf_source_exists(a->out))
-        return FAIL(ST_EINVAL, "%s already holds a model; choose another --out", a->out);
+    if (hf_source_exists(a->out)) return FAIL(ST_EINVAL, "%s already holds a model; choose another --out", a->out);
     if (stat(a->tokenizer, &s) == 0 && S_ISDIR(s.st_mode)) side = a->tokenizer;
     if (side)
         TRY(file_join(path, sizeof path, side, "tokenizer.json"));
@@ -353,8 +358,10 @@ status cmd_init(int argc, char **argv)
         {"config", ARG_STR, &a.config, "FILE", "config.json of the new model; token ids may be left out"},
         {"tokenizer", ARG_STR, &a.tokenizer, "PATH", "tokenizer.json, or a model directory to take the tokenizer of"},
         {"seed", ARG_INT, &a.seed, "N", "of the random weights (0)"},
-        {"min-pixels", ARG_INT, &a.min_pixels, "N", "smallest picture the model sees, in pixels (3136)"},
-        {"max-pixels", ARG_INT, &a.max_pixels, "N", "largest picture the model sees, in pixels (12845056)"},
+        {"min-pixels", ARG_INT, &a.min_pixels, "N",
+         "smallest picture the model sees, in pixels (3136; Qwen3-VL 65536)"},
+        {"max-pixels", ARG_INT, &a.max_pixels, "N",
+         "largest picture the model sees, in pixels (12845056; Qwen3-VL 16777216)"},
         {"resample", ARG_INT, &a.resample, "N", "2 bilinear, 3 bicubic (default), 4 box"},
         {"preprocessor", ARG_STR, &a.preprocessor, "FILE", "preprocessor_config.json, instead of the three above"},
         {"dtype", ARG_STR, &a.dtype, "fp32|bf16|fp16", "of the weights (fp32)"},
