@@ -1,0 +1,129 @@
+"""Round trips of the checkpoints in tests/fixtures through codedance and back: hf_fixtures.py CODEDANCE WORK_DIR
+
+For each of them: exported in its own dtype, transformers loads the same weights to the bit, the same tokenizer and
+processor; exported as bf16, the rounded ones. Trained for two steps by `codedance train` and exported, transformers'
+loss on the next batch is ours, and ours is that of the same steps by torch's AdamW on transformers' model; log-probs of
+every token of the trained model agree.
+"""
+import glob
+import json
+import os
+import subprocess
+import sys
+
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoProcessor, AutoTokenizer
+
+try:  # transformers 5: the default processor resizes tensors, not Pillow's way
+    from transformers import Qwen2VLImageProcessorPil as ImageProcessor
+except ImportError:
+    from transformers import Qwen2VLImageProcessor as ImageProcessor
+
+exe, work = sys.argv[1], sys.argv[2]
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixtures")
+BOUND = 1e-5  # of the largest log-prob: against float64 each of the two is within 3e-6 (the records' .err, test_fixtures)
+TRAIN = """run: {{dir: '{run}'}}
+model: {{path: '{model}', chat_style: {style}}}
+train: {{stages: [sft], max_tokens: 1024, max_patches: 1024, checkpoint_every: 2, keep: 9}}
+sft: {{data: '{model}/chats.jsonl', steps: 2, batch: 3}}
+optim_sft: {{lr: 0.003, beta1: 0.9, beta2: 0.95, weight_decay: 0.1, clip_norm: 0, grad_shards: 2, schedule: constant, warmup_steps: 0}}
+"""
+torch.set_num_threads(2)
+transformers.utils.logging.disable_progress_bar()
+
+
+def codedance(*args):
+    done = subprocess.run([exe, *args], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"codedance {' '.join(args)}: exit {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def load(directory):
+    with open(os.path.join(directory, "config.json")) as f:
+        model_class = getattr(transformers, json.load(f)["architectures"][0])
+    model, info = model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+    problems = {k: v for k, v in info.items() if k in ("missing_keys", "unexpected_keys", "mismatched_keys") and v}
+    if problems:
+        sys.exit(f"{directory}: transformers reports {problems}")
+    return model.eval()
+
+
+def same_weights(a, b, what, cast=None):
+    a, b = a.state_dict(), b.state_dict()
+    if a.keys() != b.keys():
+        sys.exit(f"{what}: other names: {sorted(a.keys() ^ b.keys())[:5]}")
+    for name in a:
+        if not torch.equal(a[name].to(cast).float() if cast else a[name], b[name].float()):
+            sys.exit(f"{what}: {name} differs")
+
+
+def inputs_of(row, directory, tokenizer, processor):
+    messages = []
+    for m in row["messages"]:
+        parts = m["content"] if isinstance(m["content"], list) else [{"type": "text", "text": m["content"]}]
+        if processor:
+            parts = [{"type": "image", "image": Image.open(os.path.join(directory, p["path"]))} if p["type"] == "image" else p for p in parts]
+        else:
+            parts = "".join(p["text"] for p in parts)
+        messages.append({"role": m["role"], "content": parts})
+    text = (processor or tokenizer).apply_chat_template(messages, tokenize=False)
+    images = [p["image"] for m in messages for p in m["content"] if p["type"] == "image"] if processor else []
+    return (processor(text=[text], images=images, return_tensors="pt") if images else
+            tokenizer([text], return_tensors="pt", add_special_tokens=False))
+
+
+def check(directory):
+    name = os.path.basename(directory)
+    style = bytes(load_file(os.path.join(directory, "record.safetensors"))["style"].tolist()).decode()
+    f32, bf16, run = (os.path.join(work, f"{name}_{kind}") for kind in ("f32", "bf16", "run"))
+    original = load(directory)
+    codedance("export", directory, "--to", f32)
+    codedance("export", directory, "--to", bf16, "--dtype", "bf16")
+    same_weights(original, load(f32), f"{name} exported")
+    same_weights(original, load(bf16), f"{name} exported as bf16", torch.bfloat16)
+
+    config = run + ".yaml"
+    with open(config, "w") as f:
+        f.write(TRAIN.format(run=run, model=directory, style=style))
+    codedance("train", config)
+    trained = os.path.join(run, "export")
+    tokenizer, processor = AutoTokenizer.from_pretrained(trained), None
+    if hasattr(original.config, "vision_config"):
+        processor = AutoProcessor.from_pretrained(trained)
+        processor.image_processor = ImageProcessor.from_pretrained(trained)
+    model = load(trained)
+    worst, largest, ours, theirs, targets = 0.0, 1.0, 0.0, 0.0, 0
+    with open(os.path.join(directory, "chats.jsonl")) as f:
+        rows = [json.loads(line) for line in f]
+    scores = codedance("score", "--model", trained, "--set", f"model.chat_style={style}", os.path.join(directory, "chats.jsonl"))
+    for row, line in zip(rows, scores.splitlines()):
+        got, inputs = json.loads(line), inputs_of(row, directory, tokenizer, processor)
+        ids = inputs["input_ids"][0]
+        if ids.tolist() != got["ids"]:
+            sys.exit(f"{name}: {row['id']}: ids {got['ids']}, transformers {ids.tolist()}")
+        with torch.no_grad():
+            want = torch.log_softmax(model(**inputs).logits[0].float(), -1)[:-1].gather(1, ids[1:, None])[:, 0]
+        have, mask = torch.tensor(got["logprobs"][1:]), torch.tensor(got["mask"][1:]).bool()
+        worst, largest = max(worst, (have - want).abs().max().item()), max(largest, want.abs().max().item())
+        ours, theirs, targets = ours - have[mask].sum().item(), theirs - want[mask].double().sum().item(), targets + mask.sum().item()
+    by_torch = load_file(os.path.join(directory, "record.safetensors"))["train.loss"][2].item()
+    print(f"{name}: exports load with equal bits; after two steps: loss {ours / targets:.6f}, transformers {theirs / targets:.6f}, "
+          f"trained by torch {by_torch:.6f}; log-probs up to {largest:.1f} within {worst:.1e}")
+    if not max(worst / largest, abs(ours - theirs) / theirs, abs(theirs / targets / by_torch - 1)) < BOUND:
+        sys.exit("too large")
+
+
+def main():
+    found = sorted(os.path.dirname(f) for f in glob.glob(os.path.join(ROOT, "*", "record.safetensors")))
+    if len(found) < 8:
+        sys.exit(f"{ROOT}: only {len(found)} checkpoints")
+    for directory in found:
+        check(directory)
+    print(f"round trips agree with transformers {transformers.__version__}, torch {torch.__version__}")
+
+
+main()
