@@ -58,7 +58,7 @@ static void fix_weights(image_taps *t, const double *w)
             int32_t v = w[at] < 0 ? (int32_t)(w[at] * one - 0.5) : (int32_t)(w[at] * one + 0.5);
             int32_t high = t->high ? (v + 1024) >> 11 : 0;
             t->weight[at] = v;
-            t->low[at] = (int16_t)(v - (high << 11));
+            t->low[at] = (int16_t)(v - high * 2048);
             if (t->high) t->high[at] = (int16_t)high;
         }
 }
