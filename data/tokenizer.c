@@ -222,7 +222,39 @@ char *tokenizer_text(const tokenizer *t, const int32_t *id, int n, bool skip_spe
     char *raw = NULL;
     size_t len = 0;
     tokenizer_decode(t, id, n, skip_special, &raw, &len);
-    char *text = unicode_repair(raw, len);
+    char *text = unicode_repair(raw, len, NULL);
     free(raw);
     return text;
+}
+
+static void append(char **buf, size_t *len, const char *text, size_t n)
+{
+    char *grown = realloc(*buf, *len + n + 1);
+    CHECK(grown);
+    *buf = grown;
+    memcpy(grown + *len, text, n);
+    *len += n;
+    grown[*len] = 0;
+}
+
+void tokenizer_stream_push(const tokenizer *t, tokenizer_stream *s, const int32_t *id, int n, bool skip_special,
+                           char **buf, size_t *len)
+{
+    char *raw = NULL;
+    size_t size = 0;
+    append(&raw, &size, s->tail, (size_t)s->n);
+    tokenizer_decode(t, id, n, skip_special, &raw, &size);
+    size_t wait = unicode_unfinished(raw, size), n_text;
+    char *text = unicode_repair(raw, size - wait, &n_text);
+    memcpy(s->tail, raw + size - wait, wait);
+    s->n = (int)wait;
+    append(buf, len, text, n_text);
+    free(text);
+    free(raw);
+}
+
+void tokenizer_stream_end(tokenizer_stream *s, char **buf, size_t *len)
+{
+    append(buf, len, "\xef\xbf\xbd", s->n ? 3 : 0);
+    s->n = 0;
 }

@@ -16,7 +16,11 @@ typedef struct ids {
 void ids_push(ids *l, int32_t id);
 void ids_free(ids *l);
 
-status tokenizer_load(tokenizer **out, const char *path); /* tokenizer.json; ST_EINVAL names what isn't supported */
+/* A tokenizer.json. ST_EINVAL names what isn't supported: everything that would give other ids than Hugging Face's. */
+status tokenizer_load(tokenizer **out, const char *path);
+/* The tokenizer of a checkpoint: tokenizer.json, or, where there is none, vocab.json and merges.txt (GPT-2's format)
+ * with the added tokens of tokenizer_config.json, which must be of class Qwen2Tokenizer. */
+status tokenizer_load_dir(tokenizer **out, const char *dir);
 void tokenizer_destroy(tokenizer *t);
 int tokenizer_vocab(const tokenizer *t);                 /* highest id + 1 */
 int tokenizer_id(const tokenizer *t, const char *added); /* id of an added token by its text; -1 if none */
@@ -29,6 +33,19 @@ status tokenizer_encode(const tokenizer *t, const char *text, size_t n, bool par
 void tokenizer_decode(const tokenizer *t, const int32_t *id, int n, bool skip_special, char **buf, size_t *len);
 /* Decode to a fresh NUL-terminated valid UTF-8 string, invalid sequences replaced by U+FFFD; caller frees. */
 char *tokenizer_text(const tokenizer *t, const int32_t *id, int n, bool skip_special);
+
+/* The same text while the ids still come: only complete characters are handed out, the rest waits here. All-zero is the
+ * start. */
+typedef struct tokenizer_stream {
+    char tail[3];
+    int n;
+} tokenizer_stream;
+/* Appends to buf (NUL after it, caller's malloc'ed, grown) what the ids complete; all pieces in a row and that of
+ * tokenizer_stream_end are tokenizer_text of all ids. */
+void tokenizer_stream_push(const tokenizer *t, tokenizer_stream *s, const int32_t *id, int n, bool skip_special,
+                           char **buf, size_t *len);
+/* What is left is no character: appends U+FFFD if there is anything. s is at the start again. */
+void tokenizer_stream_end(tokenizer_stream *s, char **buf, size_t *len);
 
 /* Learns a tokenizer from texts: specials first split out, Qwen pre-tokenizer, then at most `merges` merges by pair
  * count (ties: the smaller pair; fewer when every word has become one token), writes a complete tokenizer.json at path.

@@ -2,6 +2,7 @@
 #ifndef DATA_TOKENIZER_INSIDE_H
 #define DATA_TOKENIZER_INSIDE_H
 
+#include "core/json.h"
 #include "data/tokenizer.h"
 
 /* The one pre-tokenizer regex that is supported; Qwen2, 2.5, 3 and both VL families have it. */
@@ -31,6 +32,10 @@ struct tokenizer {
     int n_added;
     int added_from[257];
 };
+
+/* Fills a zeroed t from the vocabulary (object), merges (list) and added tokens (list or null) of a tokenizer.json. */
+
+status tokenizer_read_parts(tokenizer *t, const json *vocab, const json *merges, const json *added);
 
 /* Byte-level alphabet: every byte is written as a printable code point. */
 uint32_t tokenizer_byte_symbol(uint8_t byte);

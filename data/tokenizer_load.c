@@ -13,6 +13,7 @@
 enum { MAX_ID = 1 << 24, MAX_FILE = 1 << 28 };
 
 static bool absent(const json *v) { return json_kind(v) == JSON_NULL; }
+static bool is_false(const json *v) { return json_kind(v) == JSON_BOOL && !json_bool(v); }
 static bool is_str(const json *v, const char *want)
 {
     const char *s = json_str(v);
@@ -28,10 +29,9 @@ static status check_pre_tokenizer(const json *pre)
     if (!is_str(json_get(json_get(cut, "pattern"), "Regex"), TOKENIZER_REGEX))
         return FAIL(ST_EINVAL,
                     "the pre_tokenizer's Split pattern is not the one of Qwen2, 2.5 and 3, the only one supported");
-    if (!is_str(json_get(cut, "behavior"), "Isolated") || json_bool(json_get(cut, "invert")))
+    if (!is_str(json_get(cut, "behavior"), "Isolated") || !is_false(json_get(cut, "invert")))
         return FAIL(ST_EINVAL, "the pre_tokenizer's Split must have behavior Isolated and invert false");
-    const json *regex = json_get(level, "use_regex");
-    if (json_bool(json_get(level, "add_prefix_space")) || json_kind(regex) != JSON_BOOL || json_bool(regex))
+    if (!is_false(json_get(level, "add_prefix_space")) || !is_false(json_get(level, "use_regex")))
         return FAIL(ST_EINVAL, "the pre_tokenizer's ByteLevel must have add_prefix_space false and use_regex false");
     return ST_OK;
 }
@@ -60,12 +60,14 @@ static status check_parts(const json *root)
     if (!is_type(dec, "ByteLevel")) return FAIL(ST_EINVAL, "decoder must be ByteLevel, nothing else is supported");
     if (!is_type(model, "BPE")) return FAIL(ST_EINVAL, "model must be BPE, nothing else is supported");
     if (!absent(json_get(model, "dropout"))) return FAIL(ST_EINVAL, "model.dropout must be null");
-    static const char *const off[] = {"byte_fallback", "ignore_merges"};
-    for (int i = 0; i < 2; i++)
-        if (json_bool(json_get(model, off[i]))) return FAIL(ST_EINVAL, "model.%s must be false", off[i]);
+    static const char *const off[] = {"byte_fallback", "ignore_merges", "fuse_unk"};
+    for (int i = 0; i < 3; i++)
+        if (!absent(json_get(model, off[i])) && !is_false(json_get(model, off[i])))
+            return FAIL(ST_EINVAL, "model.%s must be false", off[i]);
     static const char *const empty[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2; i++)
-        if (json_len(json_get(model, empty[i]))) return FAIL(ST_EINVAL, "model.%s must be empty", empty[i]);
+        if (!absent(json_get(model, empty[i])) && !is_str(json_get(model, empty[i]), ""))
+            return FAIL(ST_EINVAL, "model.%s must be empty", empty[i]);
     return ST_OK;
 }
 
@@ -201,8 +203,10 @@ static status read_added(tokenizer *t, const json *list)
         if (!content || len == 0 || strlen(content) != (size_t)len || len > 4096)
             return FAIL(ST_EINVAL, "added_tokens[%lld].content must be a non-empty string", (long long)i);
         static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
+        if (json_kind(json_get(a, "special")) != JSON_BOOL)
+            return FAIL(ST_EINVAL, "added token '%.40s': special must be true or false", content);
         for (int f = 0; f < 4; f++)
-            if (json_bool(json_get(a, flags[f])))
+            if (!absent(json_get(a, flags[f])) && !is_false(json_get(a, flags[f])))
                 return FAIL(ST_EINVAL, "added token '%.40s': %s must be false, nothing else is supported", content,
                             flags[f]);
         token *k = &t->tokens[id];
@@ -238,16 +242,29 @@ static status make_rows(tokenizer *t, const json *vocab, const json *added)
     return t->tokens ? ST_OK : FAIL(ST_ENOMEM, "out of memory for %d tokens", t->n);
 }
 
-static status load(tokenizer *t, const json *root)
+/* Ids without a token: the files of Qwen have none, so something is missing. */
+static status check_holes(const tokenizer *t)
 {
-    TRY(check_parts(root));
-    const json *model = json_get(root, "model"), *vocab = json_get(model, "vocab"),
-               *added = json_get(root, "added_tokens");
+    for (int i = 0; i < t->n; i++)
+        if (!t->tokens[i].used) return FAIL(ST_EINVAL, "no token has id %d, though ids go up to %d", i, t->n - 1);
+    return ST_OK;
+}
+
+status tokenizer_read_parts(tokenizer *t, const json *vocab, const json *merges, const json *added)
+{
     if (!absent(added) && json_kind(added) != JSON_ARRAY) return FAIL(ST_EINVAL, "added_tokens must be a list");
     TRY(make_rows(t, vocab, added));
     TRY(read_vocab(t, vocab));
-    TRY(read_merges(t, vocab, json_get(model, "merges")));
-    return read_added(t, added);
+    TRY(read_merges(t, vocab, merges));
+    TRY(read_added(t, added));
+    return check_holes(t);
+}
+
+static status load(tokenizer *t, const json *root)
+{
+    TRY(check_parts(root));
+    const json *model = json_get(root, "model");
+    return tokenizer_read_parts(t, json_get(model, "vocab"), json_get(model, "merges"), json_get(root, "added_tokens"));
 }
 
 status tokenizer_load(tokenizer **out, const char *path)

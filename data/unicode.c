@@ -221,7 +221,18 @@ static size_t invalid_part(const char *s, size_t n)
     return i;
 }
 
-char *unicode_repair(const char *s, size_t n)
+size_t unicode_unfinished(const char *s, size_t n)
+{
+    for (size_t k = 1; k <= 3 && k <= n; k++) {
+        uint8_t lead = (uint8_t)s[n - k];
+        if ((lead & 0xc0) == 0x80) continue;
+        size_t len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+        return lead >= 0xc2 && lead <= 0xf4 && k < len && invalid_part(s + n - k, k) == k ? k : 0;
+    }
+    return 0;
+}
+
+char *unicode_repair(const char *s, size_t n, size_t *out_n)
 {
     char *out = malloc(3 * n + 1);
     CHECK(out);
@@ -241,5 +252,6 @@ char *unicode_repair(const char *s, size_t n)
         n -= len;
     }
     out[at] = 0;
+    if (out_n) *out_n = at;
     return out;
 }

@@ -16,10 +16,13 @@ int unicode_put(uint32_t cp, char to[4]);
 bool unicode_valid(const char *s, size_t n);
 /* General category L* and N*, property White_Space. */
 unicode_kind unicode_kind_of(uint32_t cp);
+/* Bytes at the end of s that begin a character which more bytes may complete: 0..3. */
+size_t unicode_unfinished(const char *s, size_t n);
 /* NFC of valid UTF-8 as a malloc'ed text; NULL when s is surely in NFC already (nothing to do). */
 char *unicode_nfc(const char *s, size_t n, size_t *out_n);
-/* Valid, NUL-terminated copy; every maximal invalid part becomes U+FFFD (as Python's errors="replace"). malloc'ed. */
-char *unicode_repair(const char *s, size_t n);
+/* Valid, NUL-terminated copy; every maximal invalid part becomes U+FFFD (as Python's errors="replace"). malloc'ed;
+ * out_n: its bytes, may be NULL. */
+char *unicode_repair(const char *s, size_t n, size_t *out_n);
 
 /* Rows of three, sorted: (first, last, value), (first, last, class); (whole, first, second), (first, second, whole). */
 extern const uint32_t unicode_kinds[], unicode_combining[], unicode_decompose[], unicode_compose[];

@@ -98,10 +98,9 @@ static status read_side_files(setup *s, const char *dir)
     if (access(path, R_OK) != 0)
         return FAIL(ST_EINVAL, "%s is no model directory: config.json is missing or unreadable", dir);
     TRY(hf_load_config(&s->mc, dir));
-    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
-    TRY(tokenizer_load(&s->tok, path));
+    TRY(tokenizer_load_dir(&s->tok, dir));
     if (tokenizer_vocab(s->tok) > s->mc.vocab) {
-        return FAIL(ST_EINVAL, "%s: the tokenizer has ids up to %d, but the model's vocabulary ends at %d", path,
+        return FAIL(ST_EINVAL, "%s: the tokenizer has ids up to %d, but the model's vocabulary ends at %d", dir,
                     tokenizer_vocab(s->tok) - 1, s->mc.vocab - 1);
     }
     image_processor_default(&s->ip);

@@ -175,7 +175,7 @@ static void test_repair(void **state)
                                            {"\x80\xe4", R R},
                                            {"\xf4\x90\x80\x80", R R R R}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *got = unicode_repair(cases[i][0], strlen(cases[i][0]));
+        char *got = unicode_repair(cases[i][0], strlen(cases[i][0]), NULL);
         assert_string_equal(got, cases[i][1]);
         free(got);
     }
@@ -327,6 +327,14 @@ static void test_refused_files(void **state)
         {"\"content\": \"<think>\"", "\"content\": \"\"", "content"},
         {"\"content\": \"<think>\"", "\"content\": \"<|im_end|>\"", "twice"},
         {"\"id\": 406", "\"id\": 3", "belongs"},
+        {"\"id\": 406", "\"id\": 1000", "no token has id"},
+        {"\"special\": true", "\"special\": 1", "special must be"},
+        {"\"normalized\": false", "\"normalized\": 0", "normalized"},
+        {"\"byte_fallback\": false", "\"byte_fallback\": 0", "byte_fallback"},
+        {"\"!\": 0", "\"!\": 0, \"!\": 0", "!"},
+        {"\"merges\": [", "\"merges\": [7, ", "merges[0]"},
+        {"\"<think>\"", "\"<think\xff>\"", "UTF-8"},
+        {"\"added_tokens\": [", "\"added_tokens\": {}, \"x\": [", "added_tokens"},
         {"\"id\": 406", "\"id\": null", "added_tokens[0].id"},
         {"\"merges\": [", "\"merges\": [\"a b c\",", "two symbols"},
         {"\"merges\": [", "\"merges\": [\"ab\",", "two symbols"},
@@ -364,6 +372,103 @@ static void test_template_of_text(void **state)
     OK(tokenizer_load(&t, other_path));
     expect_round_trip(t, corpus[0], true);
     tokenizer_destroy(t);
+}
+
+static void put_file(const char *dir, const char *name, const char *text)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (!text) {
+        unlink(path);
+        return;
+    }
+    FILE *f = fopen(path, "wb");
+    fputs(text, f);
+    fclose(f);
+}
+
+/* vocab.json, merges.txt and tokenizer_config.json with what the model file says. */
+static void put_old_files(const char *dir, const char *class)
+{
+    json *root = NULL;
+    OK(json_read_file(&root, model_path, 1 << 22));
+    const json *model = json_get(root, "model"), *merges = json_get(model, "merges"),
+               *list = json_get(root, "added_tokens");
+    json_out o;
+    json_begin(&o, false);
+    json_put_node(&o, json_get(model, "vocab"));
+    put_file(dir, "vocab.json", o.text);
+    json_end(&o);
+    char *text = calloc(1, 1 << 16), *at = text;
+    at += sprintf(at, "#version: 0.2\n");
+    for (int64_t i = 0; i < json_len(merges); i++) at += sprintf(at, "%s\r\n", json_str(json_at(merges, i)));
+    put_file(dir, "merges.txt", text);
+    free(text);
+    json_begin(&o, false);
+    json_open(&o, '{');
+    json_key(&o, "tokenizer_class");
+    json_put_str(&o, class);
+    json_key(&o, "added_tokens_decoder");
+    json_open(&o, '{');
+    for (int64_t i = 0; i < json_len(list); i++) {
+        char id[20];
+        snprintf(id, sizeof id, "%lld", (long long)json_int(json_get(json_at(list, i), "id")));
+        json_key(&o, id);
+        json_open(&o, '{');
+        json_key(&o, "content");
+        json_put_str(&o, json_str(json_get(json_at(list, i), "content")));
+        json_key(&o, "special");
+        json_put_bool(&o, json_bool(json_get(json_at(list, i), "special")));
+        json_close(&o, '}');
+    }
+    json_close(&o, '}');
+    json_close(&o, '}');
+    put_file(dir, "tokenizer_config.json", o.text);
+    json_end(&o);
+    json_free(root);
+}
+
+static void expect_dir_refused(const char *dir, const char *words)
+{
+    tokenizer *t = NULL;
+    assert_int_equal(tokenizer_load_dir(&t, dir), ST_EINVAL);
+    if (!strstr(fail_message(), words)) fail_msg("'%s' does not say '%s'", fail_message(), words);
+}
+
+static void test_old_files(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/test_tokenizer_XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    expect_dir_refused(dir, "no tokenizer.json");
+    put_old_files(dir, "Qwen2TokenizerFast");
+    tokenizer *t = NULL;
+    OK(tokenizer_load_dir(&t, dir));
+    assert_int_equal(t->n, tok->n);
+    assert_memory_equal(t->merges, tok->merges, tok->n_slot * sizeof *t->merges);
+    assert_memory_equal(t->added, tok->added, (size_t)tok->n_added * sizeof *t->added);
+    for (int i = 0; i < t->n; i++) {
+        assert_string_equal(t->tokens[i].text, tok->tokens[i].text);
+        assert_int_equal(t->tokens[i].special, tok->tokens[i].special);
+    }
+    tokenizer_destroy(t);
+    put_old_files(dir, "GPT2Tokenizer");
+    expect_dir_refused(dir, "tokenizer_class");
+    put_file(dir, "tokenizer_config.json", "{\"tokenizer_class\": \"Qwen2Tokenizer\"}");
+    expect_dir_refused(dir, "added_tokens_decoder is missing");
+    put_file(dir, "tokenizer_config.json",
+             "{\"tokenizer_class\": \"Qwen2Tokenizer\", \"added_tokens_decoder\": {\"x\": {}}}");
+    expect_dir_refused(dir, "added_tokens_decoder['x']");
+    put_old_files(dir, "Qwen2Tokenizer");
+    put_file(dir, "merges.txt", "a b c\n");
+    expect_dir_refused(dir, "merges[0]");
+    put_file(dir, "merges.txt", "a \xff\n");
+    expect_dir_refused(dir, "merges");
+    put_file(dir, "vocab.json", "{");
+    expect_dir_refused(dir, "vocab.json:1");
+    static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json"};
+    for (int i = 0; i < 3; i++) put_file(dir, names[i], NULL);
+    rmdir(dir);
 }
 
 static void test_merges_as_arrays(void **state)
@@ -458,6 +563,22 @@ static char *read_text(FILE *f, uint32_t *n)
     return s;
 }
 
+/* One to three ids at a time: every piece is complete, together they are the text. */
+static void check_stream(const tokenizer *t, const int32_t *id, int n, bool skip, const char *text, uint32_t n_text)
+{
+    tokenizer_stream s = {.n = 0};
+    char *buf = NULL;
+    size_t len = 0;
+    for (int i = 0, k; i < n; i += k) {
+        k = 1 + (i + (int)n_text) % 3 < n - i ? 1 + (i + (int)n_text) % 3 : n - i;
+        tokenizer_stream_push(t, &s, id + i, k, skip, &buf, &len);
+        assert_true(unicode_valid(buf, len));
+    }
+    tokenizer_stream_end(&s, &buf, &len);
+    if (len != n_text || memcmp(buf, text, len) != 0) fail_msg("streamed '%s', at once '%s'", buf, text);
+    free(buf);
+}
+
 /* One record of tokenizer_reference.py. special: 0, 1 parse_special; 2, 3 only decoding, 3 without special tokens. */
 static void check_case(const tokenizer *t, FILE *f, int special, int at)
 {
@@ -476,6 +597,7 @@ static void check_case(const tokenizer *t, FILE *f, int special, int at)
     }
     char *text = tokenizer_text(t, want + skip, (int)(n_ids - skip), special & 1);
     if (memcmp(text, decoded, n_want + 1)) fail_msg("case %d: decoded '%s', the library '%s'", at, text, decoded);
+    check_stream(t, want + skip, (int)(n_ids - skip), special & 1, text, n_want);
     free(text);
     free(decoded);
     free(want);
@@ -547,7 +669,8 @@ int main(int argc, char **argv)
                                        cmocka_unit_test(test_repair),           cmocka_unit_test(test_learnt),
                                        cmocka_unit_test(test_merging),          cmocka_unit_test(test_hostile_length),
                                        cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_merges_as_arrays),
-                                       cmocka_unit_test(test_recorded),         cmocka_unit_test(test_template_of_text),
-                                       cmocka_unit_test(test_training_repeats), cmocka_unit_test(test_against_library)};
+                                       cmocka_unit_test(test_recorded),         cmocka_unit_test(test_old_files),
+                                       cmocka_unit_test(test_template_of_text), cmocka_unit_test(test_training_repeats),
+                                       cmocka_unit_test(test_against_library)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
