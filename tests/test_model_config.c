@@ -75,6 +75,108 @@ static void three_layouts(void **state)
     assert_true(vision_full_block(&a.vision, 15) && !vision_full_block(&a.vision, 14));
 }
 
+/* ---- every family in every layout ---- */
+
+#define TEXT                                                                                                  \
+    "\"hidden_size\":96,\"intermediate_size\":70,\"max_position_embeddings\":4096,\"num_attention_heads\":6," \
+    "\"num_hidden_layers\":5,\"num_key_value_heads\":2,\"rms_norm_eps\":1e-06,\"vocab_size\":151936,"         \
+    "\"hidden_act\":\"silu\",\"bos_token_id\":151643,\"eos_token_id\":151645"
+/* What is stale at the top of a nested file. */
+#define STALE "\"hidden_size\":1,\"num_attention_heads\":7,\"head_dim\":3,\"rope_theta\":2.0,\"vocab_size\":5"
+#define VISION25                                                                                                       \
+    "\"vision_config\":{\"depth\":4,\"hidden_size\":32,\"intermediate_size\":50,\"num_heads\":2,\"in_chans\":3,"       \
+    "\"out_hidden_size\":96,\"patch_size\":14,\"spatial_merge_size\":2,\"temporal_patch_size\":2,\"window_size\":112," \
+    "\"fullatt_block_indexes\":[1,3],\"tokens_per_second\":2,\"hidden_act\":\"silu\"}"
+#define VISION3                                                                                                     \
+    "\"vision_config\":{\"depth\":4,\"hidden_size\":32,\"intermediate_size\":50,\"num_heads\":2,\"in_channels\":3," \
+    "\"out_hidden_size\":96,\"patch_size\":16,\"spatial_merge_size\":2,\"temporal_patch_size\":2,"                  \
+    "\"num_position_embeddings\":49,\"deepstack_visual_indexes\":[0,2],\"hidden_act\":\"gelu_pytorch_tanh\"}"
+
+static const struct family {
+    const char *type, *own, *vision, *rope;
+} families[] = {{"qwen2", "\"use_sliding_window\":false", NULL, ""},
+                {"qwen3", "\"head_dim\":20,\"attention_bias\":false", NULL, ""},
+                {"qwen2_5_vl", "\"attention_dropout\":0.0", VISION25, ",\"mrope_section\":[2,3,3]"},
+                {"qwen3_vl", "\"head_dim\":20,\"attention_bias\":false", VISION3,
+                 ",\"mrope_section\":[4,3,3],\"mrope_interleaved\":true"}};
+enum { FAMILIES = sizeof families / sizeof *families };
+
+/* 0 flat, 1 nested below stale copies and beside nulls, 2 with rope_parameters. */
+static void write_layout(char *out, size_t n, const struct family *f, int layout)
+{
+    char top[1024], text[2048];
+    snprintf(top, sizeof top, "\"model_type\":\"%s\",\"tie_word_embeddings\":true%s%s", f->type, f->vision ? "," : "",
+             f->vision ? f->vision : "");
+    if (layout == 2)
+        snprintf(text, sizeof text,
+                 TEXT ",%s,\"rope_theta\":4.0,\"dtype\":\"bfloat16\",\"layer_types\":[\"full_attention\"],"
+                      "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":70000.0%s}",
+                 f->own, f->rope);
+    else if (f->vision)
+        snprintf(text, sizeof text, TEXT ",%s,\"rope_theta\":70000.0,\"rope_scaling\":{\"%s\":\"%s\"%s}", f->own,
+                 layout ? "rope_type" : "type", layout ? "default" : "mrope", f->rope);
+    else
+        snprintf(text, sizeof text, TEXT ",%s,\"rope_theta\":70000.0,\"rope_scaling\":null", f->own);
+    if (layout == 0)
+        snprintf(out, n, "{%s,%s}", top, text);
+    else
+        snprintf(out, n, "{%s," STALE ",\"text_config\":{%s,\"tie_word_embeddings\":null,\"image_token_id\":null}}",
+                 top, text);
+}
+
+static void every_family_in_every_layout(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FAMILIES; i++) {
+        const struct family *f = &families[i];
+        char file[4096];
+        model_config c[3];
+        for (int layout = 0; layout < 3; layout++) {
+            write_layout(file, sizeof file, f, layout);
+            c[layout] = must_read(file);
+            if (memcmp(&c[layout], &c[0], sizeof *c) != 0) fail_msg("%s: layout %d is another model", f->type, layout);
+        }
+        bool qwen3 = strstr(f->type, "qwen3") != NULL;
+        assert_string_equal(model_config_type(&c[0]), f->type);
+        assert_int_equal(c[0].family, qwen3 ? FAMILY_QWEN3 : FAMILY_QWEN2);
+        assert_int_equal(c[0].head_dim, qwen3 ? 20 : 16);
+        assert_int_equal(c[0].qk_norm, qwen3);
+        assert_int_equal(c[0].qkv_bias, !qwen3);
+        assert_true(c[0].rope_theta == 7e4 && c[0].tied && c[0].hidden == 96);
+        assert_int_equal(c[0].mrope_interleaved, qwen3 && f->vision);
+        assert_int_equal(c[0].mrope_section[0], !f->vision ? c[0].head_dim / 2 : qwen3 ? 4 : 2);
+        if (!f->vision) continue;
+        const vision_config *v = &c[0].vision;
+        assert_true(v->layer_norm == qwen3 && v->gelu_mlp == qwen3 && v->patch_bias == qwen3);
+        assert_true(v->window == (qwen3 ? 0 : 112) && v->n_pos == (qwen3 ? 49 : 0) && v->n_deep == (qwen3 ? 2 : 0));
+        assert_true(vision_full_block(v, 0) == qwen3 && vision_deep_block(v, 2) == (qwen3 ? 1 : -1));
+    }
+}
+
+/* Written in the layout a family is published in, and read back as the same model. */
+static void every_family_round_trip(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FAMILIES; i++) {
+        char file[4096];
+        write_layout(file, sizeof file, &families[i], 2);
+        model_config a = must_read(file);
+        json_out o;
+        json_begin(&o, true);
+        model_config_write(&a, "bfloat16", &o);
+        char *text = strndup(o.text, o.len);
+        model_config b = must_read(text);
+        assert_memory_equal(&a, &b, sizeof a);
+        bool in_text = strcmp(families[i].type, "qwen3_vl") == 0;
+        assert_int_equal(strstr(text, "\"text_config\"") != NULL, in_text);
+        const char *tie = strstr(text, "\"tie_word_embeddings\": true");
+        assert_int_equal(tie && strstr(tie + 1, "\"tie_word_embeddings\": true"), in_text); /* in both places */
+        assert_null(strstr(text, "rope_parameters"));
+        free(text);
+        json_end(&o);
+    }
+}
+
 static void round_trip(void **state)
 {
     (void)state;
@@ -154,6 +256,79 @@ static void mistakes(void **state)
     refused(flat, "\"image_token_id\":151655", "\"image_token_id\":-1", "image_token_id");
     refused(flat, "\"tie_word_embeddings\":true", "\"tie_word_embeddings\":1", "tie_word_embeddings");
     refused(flat, "\"vision_config\":{", "\"vision_config\":1,\"x\":{", "vision_config must be an object");
+}
+
+static void qwen3_mistakes(void **state)
+{
+    (void)state;
+    char vl[4096], v5[4096], text[4096];
+    write_layout(vl, sizeof vl, &families[3], 1);
+    write_layout(v5, sizeof v5, &families[3], 2);
+    write_layout(text, sizeof text, &families[1], 0);
+    refused(vl, "\"attention_bias\":false", "\"attention_bias\":true", "attention_bias true is not supported");
+    refused(vl, "\"mrope_interleaved\":true", "\"mrope_interleaved\":false", "mrope_interleaved false");
+    refused(vl, "\"mrope_interleaved\":true", "\"mrope_interleaved\":1", "must be true or false");
+    refused(vl, "\"rope_type\":\"default\"", "\"rope_type\":\"yarn\"", "rope_type yarn");
+    refused(vl, "\"rope_theta\":70000.0", "\"x\":1", "rope_theta is missing");
+    refused(vl, "[4,3,3]", "[4,3,2]", "sum to head_dim/2 = 10");
+    refused(v5, "\"rope_parameters\":{", "\"rope_parameters\":{\"full_attention\":{},", "single layer types");
+    refused(v5, "\"rope_parameters\":{", "\"rope_scaling\":{\"type\":\"linear\"},\"rope_parameters\":{",
+            "rope_type linear");
+    refused(v5, "\"rope_type\":\"default\"", "\"rope_type\":7", "rope_type ?");
+    refused(vl, "\"tie_word", "\"quantization_config\":{},\"tie_word", "quantization_config");
+    refused(vl, "gelu_pytorch_tanh", "gelu", "hidden_act gelu");
+    refused(vl, "[0,2]", "[2,0]", "must ascend");
+    refused(vl, "[0,2]", "[2,2]", "must ascend");
+    refused(vl, "[0,2]", "[0,4]", "below depth 4");
+    refused(vl, "[0,2]", "[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]", "at most 16 blocks");
+    refused(vl, "\"num_hidden_layers\":5", "\"num_hidden_layers\":1", "more than num_hidden_layers 1");
+    refused(vl, "\"num_position_embeddings\":49", "\"num_position_embeddings\":0", "num_position_embeddings");
+    refused(vl, "\"patch_size\":16", "\"patch_size\":[16,16]", "patch_size must be a positive");
+    refused(text, "\"head_dim\":20", "\"head_dim\":21", "head_dim 21 must be even");
+    refused(text, "\"rope_scaling\":null", "\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4}", "rope_type yarn");
+    refused(text, "\"rope_scaling\":null", "\"rope_scaling\":4", "rope_scaling must be an object");
+    /* sizes that no machine has, one by one and multiplied */
+    refused(text, "\"hidden_size\":96", "\"hidden_size\":1099511627776",
+            "hidden_size must be a positive integer of at");
+    refused(text, "\"num_hidden_layers\":5", "\"num_hidden_layers\":16000000", "must be at most 4096");
+    refused(text, "\"head_dim\":20", "\"head_dim\":16000000", "must be at most");
+    refused(text, "\"intermediate_size\":70", "\"intermediate_size\":16000000", "must be at most");
+    refused(vl, "\"depth\":4", "\"depth\":16000000", "depth 16000000");
+    refused(vl, "\"spatial_merge_size\":2", "\"spatial_merge_size\":16000000", "must be at most");
+    refused(vl, "\"patch_size\":16", "\"patch_size\":16000000", "must be at most");
+}
+
+/* rope_theta: rope_parameters, then the text section, then rope_scaling, then the class. */
+static void rope_theta_chain(void **state)
+{
+    (void)state;
+    static const char *const forms[][2] = {
+        {"\"rope_theta\":5.0,\"rope_scaling\":{\"rope_theta\":6.0},\"rope_parameters\":{\"rope_theta\":4.0}", "4"},
+        {"\"rope_theta\":5.0,\"rope_scaling\":{\"rope_theta\":6.0},\"rope_parameters\":{}", "5"},
+        {"\"rope_scaling\":{\"rope_theta\":6.0}", "6"},
+        {"\"rope_theta\":null,\"rope_scaling\":null", "10000"}};
+    for (int i = 0; i < 4; i++) {
+        char file[512];
+        snprintf(file, sizeof file, "{\"model_type\":\"qwen3\",%s}", forms[i][0]);
+        assert_true(must_read(file).rope_theta == atof(forms[i][1]));
+    }
+}
+
+static void qwen3_class_defaults(void **state)
+{
+    (void)state;
+    model_config c =
+        must_read("{\"model_type\":\"qwen3_vl\",\"rope_theta\":5e6,\"vision_config\":{\"out_hidden_size\":4096}}");
+    assert_true(c.hidden == 4096 && c.intermediate == 22016 && c.n_layer == 32 && c.n_kv == 32 && c.head_dim == 128);
+    assert_true(c.mrope_section[0] == 24 && c.mrope_section[2] == 20 && c.mrope_interleaved && !c.tied);
+    assert_true(c.vision.depth == 27 && c.vision.hidden == 1152 && c.vision.intermediate == 4304 &&
+                c.vision.patch == 16);
+    assert_true(c.vision.n_pos == 2304 && c.vision.n_deep == 3 && c.vision.deep_blocks[2] == 24);
+    c = must_read(
+        "{\"model_type\":\"qwen3\",\"num_attention_heads\":12,\"num_key_value_heads\":null,\"head_dim\":null}");
+    assert_true(c.n_kv == 12 && c.head_dim == 128 && c.rope_theta == 1e4 && c.rms_eps == 1e-6f);
+    c = must_read("{\"model_type\":\"qwen2\"}");
+    assert_true(c.head_dim == 128 && c.qkv_bias && c.rope_theta == 1e4 && c.vocab == 151936);
 }
 
 /* Abbreviated files take transformers' class defaults: the published 32B vision section leaves out depth and num_heads.
@@ -257,8 +432,16 @@ static void published_sizes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(three_layouts),   cmocka_unit_test(round_trip),
-                                       cmocka_unit_test(mistakes),        cmocka_unit_test(class_defaults),
-                                       cmocka_unit_test(published_sizes), cmocka_unit_test(demo_config)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(three_layouts),
+                                       cmocka_unit_test(round_trip),
+                                       cmocka_unit_test(mistakes),
+                                       cmocka_unit_test(class_defaults),
+                                       cmocka_unit_test(published_sizes),
+                                       cmocka_unit_test(demo_config),
+                                       cmocka_unit_test(every_family_in_every_layout),
+                                       cmocka_unit_test(every_family_round_trip),
+                                       cmocka_unit_test(qwen3_mistakes),
+                                       cmocka_unit_test(rope_theta_chain),
+                                       cmocka_unit_test(qwen3_class_defaults)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
