@@ -1,21 +1,23 @@
 """Round trips of the checkpoints in tests/fixtures through codedance and back: hf_fixtures.py CODEDANCE WORK_DIR
 
-For each of them: exported in its own dtype, transformers loads the same weights to the bit, the same tokenizer and
-processor; exported as bf16, the rounded ones. Trained for two steps by `codedance train` and exported, transformers'
+For each of them: exported in its own dtype, transformers loads the same weights to the bit; exported as bf16, the rounded
+ones. Saved in bf16 shards, in f16 and under the names in memory, exports keep names and bytes. Trained for two steps by `codedance train` and exported, transformers'
 loss on the next batch is ours, and ours is that of the same steps by torch's AdamW on transformers' model; log-probs of
 every token of the trained model agree, with pictures as Pillow resizes them and, with model.image_processor torchvision,
 as AutoProcessor does by itself.
 """
+import copy
 import glob
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import torch
 import transformers
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, AutoTokenizer
 
 try:  # transformers 5: the default processor resizes tensors, not Pillow's way
@@ -26,6 +28,9 @@ except ImportError:
 exe, work = sys.argv[1], sys.argv[2]
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixtures")
 BOUND = 1e-5  # of the largest log-prob: against float64 each of the two is within 3e-6 (the records' .err, test_fixtures)
+# dtype, shard size, names in memory instead of the published ones
+LAYOUTS = {"bf16_shards": (torch.bfloat16, "60KB", False), "f16": (torch.float16, "5GB", False),
+           "raw_names": (torch.float32, None, True)}
 TRAIN = """run: {{dir: '{run}'}}
 model: {{path: '{model}', chat_style: {style}}}
 train: {{stages: [sft], max_tokens: 1024, max_patches: 1024, checkpoint_every: 2, keep: 9}}
@@ -99,6 +104,31 @@ def compare(directory, trained, model, tokenizer, processor, options):
     return worst, largest, ours / targets, theirs / targets
 
 
+def check_layout(name, directory, original, layout):
+    """The same model as others save it: its export holds the same tensors, names and bytes, and loads."""
+    saved, exported = (os.path.join(work, f"{name}_{layout}_{kind}") for kind in ("saved", "export"))
+    dtype, shard, raw = LAYOUTS[layout]
+    shutil.copytree(directory, saved, ignore=lambda _, names: [n for n in names if n in ("model.safetensors", "record.safetensors", "img")])
+    model = copy.deepcopy(original).to(dtype)
+    if raw:  # what FSDP or a training script writes: the names in memory
+        state = {k: v for k, v in model.state_dict().items() if not (k == "lm_head.weight" and model.config.tie_word_embeddings)}
+        save_file({k: v.contiguous() for k, v in state.items()}, os.path.join(saved, "model.safetensors"), {"format": "pt"})
+    else:
+        model.save_pretrained(saved, max_shard_size=shard)
+    codedance("export", saved, "--to", exported)
+    had, wrote = tensors(saved), tensors(exported)
+    if had.keys() != wrote.keys():
+        sys.exit(f"{name} {layout}: names {sorted(had.keys() ^ wrote.keys())[:5]}")
+    for k in had:
+        if had[k].dtype != wrote[k].dtype or not torch.equal(had[k], wrote[k]):
+            sys.exit(f"{name} {layout}: {k} differs")
+    same_weights(original, load(exported), f"{name} {layout}", dtype)
+
+
+def tensors(directory):
+    return {k: v for f in sorted(glob.glob(os.path.join(directory, "*.safetensors"))) for k, v in load_file(f).items()}
+
+
 def check(directory):
     name = os.path.basename(directory)
     style = bytes(load_file(os.path.join(directory, "record.safetensors"))["style"].tolist()).decode()
@@ -109,6 +139,8 @@ def check(directory):
     same_weights(original, load(f32), f"{name} exported")
     same_weights(original, load(bf16), f"{name} exported as bf16", torch.bfloat16)
 
+    for layout in LAYOUTS:
+        check_layout(name, directory, original, layout)
     config = run + ".yaml"
     with open(config, "w") as f:
         f.write(TRAIN.format(run=run, model=directory, style=style))
