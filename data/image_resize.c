@@ -28,6 +28,7 @@ static void taps_free(image_taps *t)
     free(t->weight);
     free(t->low);
     free(t->high);
+    free(t->blocks);
 }
 
 static bool taps_alloc(image_taps *t, bool halves)
@@ -99,19 +100,24 @@ static status resize_across(image *out, const image *in, int w, resample filter,
 {
     image_taps t;
     TRY(taps_make(&t, in->w, w, filter, variant));
-    const size_t from_pitch = (size_t)in->w * 3, to_pitch = (size_t)w * 3, all = from_pitch * (size_t)in->h;
+    const size_t from_pitch = (size_t)in->w * 3, to_pitch = (size_t)w * 3;
+    const uint8_t *end = in->rgb + from_pitch * (size_t)in->h;
     const size_t beyond = (size_t)t.width * 3 + IMAGE_ROW_SLACK; /* what a row's last taps may read past it */
     uint8_t *last = calloc(1, from_pitch + beyond);
     status st = last ? image_alloc(out, w, in->h, "resize") : FAIL(ST_ENOMEM, "out of memory for a resize");
-    for (int y = 0; st == ST_OK && y < in->h; y++) {
-        const uint8_t *from = in->rgb + (size_t)y * from_pitch;
+    if (rows->prepare) rows->prepare(&t);
+    for (int y = 0, n; st == ST_OK && y < in->h; y += n) {
+        const uint8_t *from = in->rgb + (size_t)y * from_pitch, *next = from + from_pitch;
         uint8_t *to = out->rgb + (size_t)y * to_pitch;
+        n = 1;
         if (y && memcmp(from, from - from_pitch, from_pitch) == 0) { /* many rows of drawn pictures: the same result */
             memcpy(to, to - to_pitch, to_pitch);
             continue;
         }
-        if (all - (size_t)y * from_pitch < from_pitch + beyond) from = memcpy(last, from, from_pitch);
-        rows->across(to, from, &t);
+        if ((size_t)(end - next) < beyond) from = memcpy(last, from, from_pitch);
+        for (; n < rows->rows && y + n < in->h && (size_t)(end - next) >= from_pitch + beyond; n++, next += from_pitch)
+            if (memcmp(next, next - from_pitch, from_pitch) == 0) break;
+        rows->across(to, to_pitch, from, from_pitch, n, &t);
     }
     free(last);
     taps_free(&t);

@@ -14,19 +14,24 @@ typedef struct image_taps {
     int *lo, *count;
     int32_t *weight;
     int16_t *low, *high;
+    struct image_blocks *blocks; /* what an instruction set keeps for its across, or NULL; ended by free */
 } image_taps;
 
-enum { IMAGE_ROW_SLACK = 16 }; /* bytes that across may read beyond the last tap, besides the unused taps' */
+enum { IMAGE_ROW_SLACK = 64 }; /* bytes that across may read beyond the last tap, besides the unused taps' */
 
-/* to: n_out RGB pixels. from: n_in RGB pixels, readable up to the unused taps and the slack beyond them. */
-typedef void image_across(uint8_t *to, const uint8_t *from, const image_taps *t);
+/* rows of n_out RGB pixels at to, from rows of n_in RGB pixels at from, readable up to the unused taps and the slack
+ * beyond each. */
+typedef void image_across(uint8_t *to, size_t to_pitch, const uint8_t *from, size_t from_pitch, int rows,
+                          const image_taps *t);
 /* to[n]: row o of the result. from: the whole picture, rows of n bytes. */
 typedef void image_down(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o);
 
 typedef struct image_rows {
     const char *isa; /* "avx512", "avx2", "generic": the results are equal */
+    int rows;        /* that across likes to get at once */
     image_across *across;
     image_down *down;
+    void (*prepare)(image_taps *t); /* NULL, or makes t->blocks where it can; across works without */
 } image_rows;
 /* The fastest of this machine; "" for that, or one by its name (NULL when the machine lacks it). */
 const image_rows *image_rows_find(const char *isa);

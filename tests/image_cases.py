@@ -219,8 +219,13 @@ def gifs(w, h):
     b = io.BytesIO()
     im.quantize(16).save(b, "GIF")
     d = bytearray(b.getvalue())
-    at = d.find(b",", 13 + 3 * 16)
-    assert d[at + 1:at + 5] == bytes(4)
+    at = 13 + (6 << (d[10] & 7))  # behind the palette; extensions come before the frame
+    while d[at:at + 1] == b"!":
+        at += 2
+        while d[at]:
+            at += d[at] + 1
+        at += 1
+    assert d[at:at + 5] == b",\0\0\0\0"
     d[at + 1:at + 5] = struct.pack("<HH", rnd.randrange(9), rnd.randrange(9))
     decode("GIF frame beyond the screen", bytes(d))
     d[6:10] = struct.pack("<HH", w + 15, h + 12)
