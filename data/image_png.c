@@ -5,7 +5,7 @@
  *   RGB, RGBA, gray+alpha with 16 bits: the high byte
  *   gray with 16 bits: min(value, 255), because Pillow reads it as integers and clips (yes, most such pictures turn
  * white) */
-#include "data/image_codec.h"
+#include "data/image_png.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -50,58 +50,18 @@ static void drop_warning(png_structp png, png_const_charp text)
     (void)text;
 }
 
-/* One row of samples to RGB. depth <= 8 arrives unpacked by us: packed bits stay packed until here. */
-static void expand_row(uint8_t *rgb, const uint8_t *row, int w, int type, int depth, const uint8_t *lut)
-{
-    if (type == PNG_COLOR_TYPE_PALETTE || (type == PNG_COLOR_TYPE_GRAY && depth <= 8)) {
-        if (depth == 8) {
-            for (int x = 0; x < w; x++) memcpy(rgb + 3 * x, lut + 3 * row[x], 3);
-        } else {
-            int mask = (1 << depth) - 1;
-            for (int x = 0; x < w; x++) {
-                int bit = x * depth;
-                memcpy(rgb + 3 * x, lut + 3 * ((row[bit >> 3] >> (8 - depth - (bit & 7))) & mask), 3);
-            }
-        }
-    } else if (type == PNG_COLOR_TYPE_GRAY) {
-        for (int x = 0; x < w; x++) memset(rgb + 3 * x, row[2 * x] ? 255 : row[2 * x + 1], 3);
-    } else if (type == PNG_COLOR_TYPE_GRAY_ALPHA) {
-        int step = 2 * depth / 8;
-        for (int x = 0; x < w; x++) memset(rgb + 3 * x, row[x * step], 3);
-    } else {
-        int sample = depth / 8, step = (type == PNG_COLOR_TYPE_RGB_ALPHA ? 4 : 3) * sample;
-        for (int x = 0; x < w; x++)
-            for (int c = 0; c < 3; c++) rgb[3 * x + c] = row[x * step + c * sample];
-    }
-}
-
-static void fill_lut(uint8_t lut[256][3], png_structp png, png_infop info, int type, int depth)
-{
-    memset(lut, 0, 256 * 3);
-    if (type == PNG_COLOR_TYPE_PALETTE) {
-        png_colorp pal;
-        int n = 0;
-        if (!png_get_PLTE(png, info, &pal, &n)) png_error(png, "the palette is missing");
-        for (int i = 0; i < n && i < 256; i++) {
-            lut[i][0] = pal[i].red;
-            lut[i][1] = pal[i].green;
-            lut[i][2] = pal[i].blue;
-        }
-    } else if (type == PNG_COLOR_TYPE_GRAY && depth <= 8) {
-        int top = (1 << depth) - 1;
-        for (int i = 0; i <= top; i++) memset(lut[i], i * 255 / top, 3);
-    }
-}
-
 /* Everything that may longjmp, apart from its memory: *raw is freed by the caller on both ways out. */
 static void read_pixels(png_structp png, png_infop info, image *im, uint8_t **raw, int type, int depth)
 {
     uint8_t lut[256][3];
-    fill_lut(lut, png, info, type, depth);
+    png_colorp palette = NULL; /* triples of bytes */
+    int n_palette = 0;
+    if (type == PNG_INDEX && !png_get_PLTE(png, info, &palette, &n_palette)) png_error(png, "the palette is missing");
+    image_png_lut(lut, type, depth, (const uint8_t *)palette, n_palette);
     int passes = png_set_interlace_handling(png);
     png_read_update_info(png, info);
     size_t stride = png_get_rowbytes(png, info);
-    bool direct = type == PNG_COLOR_TYPE_RGB && depth == 8;
+    bool direct = type == PNG_TRUE && depth == 8;
     if (direct) {
         for (int p = 0; p < passes; p++)
             for (int y = 0; y < im->h; y++) png_read_row(png, im->rgb + (size_t)y * (size_t)im->w * 3, NULL);
@@ -119,7 +79,7 @@ static void read_pixels(png_structp png, png_infop info, image *im, uint8_t **ra
                 if (y && memcmp(row, *raw + (size_t)above * stride, stride) == 0)
                     memcpy(rgb, rgb - pitch, pitch);
                 else
-                    expand_row(rgb, row, im->w, type, depth, lut[0]);
+                    image_png_expand(rgb, row, im->w, type, depth, (const uint8_t(*)[3])lut);
             }
     }
     png_read_end(png, info);
@@ -172,6 +132,8 @@ static int find_orientation(png_structp png, png_infop info)
 
 status image_decode_png(image *out, int *orientation, const uint8_t *bytes, size_t n, const char *what)
 {
+    *orientation = 0;
+    if (image_png_quick(out, bytes, n)) return ST_OK;
     reader r = {.at = bytes, .left = n};
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, r.error, keep_error, drop_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;

@@ -198,6 +198,8 @@ def webps(w, h):
     save("orientation", im, "WEBP", exif=exif.tobytes())
     frames = [Image.fromarray(picture(w, h, 4), "RGBA") for _ in range(2)]
     data = save("animation", frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=50, quality=30)
+    if b"ANMF" not in data:
+        return  # equal frames: one picture
     # The canvas three pixels larger, the first frame moved: what it does not cover is black.
     d = bytearray(data)
     d[24:30] = struct.pack("<I", w + 2)[:3] + struct.pack("<I", h + 3)[:3]
