@@ -50,5 +50,5 @@ void mrope_axes(int32_t *axis, int half, const int section[3], bool interleaved)
 
 void rope_inv_freq(float *inv_freq, int dim, double theta)
 {
-    for (int j = 0; j < dim / 2; j++) inv_freq[j] = (float)(1.0 / pow(theta, 2.0 * j / dim));
+    for (int j = 0; j < dim / 2; j++) inv_freq[j] = 1.0f / (float)pow((float)theta, (float)(2 * j) / (float)dim);
 }

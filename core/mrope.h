@@ -22,7 +22,8 @@ void mrope_positions(int32_t *pos, int n, const mrope_image *img, int n_img, int
  * or interleaved (Qwen3-VL, qwen_vl_spec 12.1): H where j%3 == 1 and j < 3 section[1], W where j%3 == 2 and j < 3
  * section[2], else T. */
 void mrope_axes(int32_t *axis, int half, const int section[3], bool interleaved);
-/* inv_freq[j] = theta^(-2j/dim), j < dim/2, as fp32(1/pow(double)). */
+/* inv_freq[j] = theta^(-2j/dim), j < dim/2, rounded where transformers rounds: exponent, power and reciprocal in fp32.
+ * At position p one ulp of a frequency is an angle of up to p 2^-24 rad. */
 void rope_inv_freq(float *inv_freq, int dim, double theta);
 
 #endif

@@ -333,10 +333,73 @@ static void loss_and_gradients_are_within_bounds(void **state)
     assert_true(fixture_each(check_learning) >= 8);
 }
 
+/* ---- rotary tables of released sizes at their last positions, where an ulp of a frequency is a hundredth radian ----
+ */
+
+static int64_t ulps(float a, float b)
+{
+    int32_t x, y;
+    memcpy(&x, &a, sizeof x);
+    memcpy(&y, &b, sizeof y);
+    return llabs((int64_t)x - y);
+}
+
+static void rotary_tables_are_torch(void **state)
+{
+    (void)state;
+    st_file *rope;
+    backend *b = NULL;
+    float freq[256], cos_out[256 * 16], sin_out[256 * 16];
+    int32_t axis[256] = {0};
+    int n_table = 0;
+    ok(st_open(&rope, SOURCE_DIR "/tests/fixtures/rope.safetensors"));
+    ok(backend_open_cpu(&b, 1, "auto"));
+    const st_tensor *at = st_find(rope, "pos");
+    assert_non_null(at);
+    int P = (int)at->shape[0];
+    for (int i = 0; i < st_count(rope); i++) {
+        int dim;
+        double theta;
+        char key[64];
+        if (sscanf(st_at(rope, i)->name, "freq.%d.%lf", &dim, &theta) != 2) continue;
+        int half = dim / 2, off = 0;
+        assert_in_range(half, 1, 256);
+        rope_inv_freq(freq, dim, theta);
+        const float *want = st_at(rope, i)->data;
+        for (int j = 0; j < half; j++) {
+            off += ulps(freq[j], want[j]) != 0;
+            if (ulps(freq[j], want[j]) > 1)
+                fail_msg("dim %d, theta %g: frequency %d is %.9g, torch %.9g", dim, theta, j, freq[j], want[j]);
+        }
+        if (off > 1)
+            fail_msg("dim %d, theta %g: %d frequencies differ; torch's powf rounds one in 64 wrongly", dim, theta, off);
+
+        tensor f = tensor_1d((void *)(uintptr_t)want, DT_F32, half), a = tensor_1d(axis, DT_I32, half);
+        tensor pos = tensor_2d((void *)(uintptr_t)at->data, DT_I32, P, 1);
+        tensor c = tensor_2d(cos_out, DT_F32, P, half), s = tensor_2d(sin_out, DT_F32, P, half);
+        assert_true(P * half <= 256 * 16);
+        b->rope_table(b, &c, &s, &pos, &f, &a);
+        ok(b->sync(b));
+        snprintf(key, sizeof key, "cos.%d.%.0f", dim, theta);
+        const float *want_cos = st_find(rope, key)->data;
+        snprintf(key, sizeof key, "sin.%d.%.0f", dim, theta);
+        const float *want_sin = st_find(rope, key)->data;
+        for (int k = 0; k < P * half; k++) /* same angle; torch's sin and cos are within 1 ulp, ours within 0.5 */
+            if (ulps(cos_out[k], want_cos[k]) > 2 || ulps(sin_out[k], want_sin[k]) > 2)
+                fail_msg("dim %d, theta %g, position %d, frequency %d: cos %.9g, sin %.9g; torch %.9g, %.9g", dim,
+                         theta, ((const int32_t *)at->data)[k / half], k % half, cos_out[k], sin_out[k], want_cos[k],
+                         want_sin[k]);
+        n_table++;
+    }
+    assert_int_equal(n_table, 8);
+    b->close(b);
+    st_close(rope);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(text_and_pixels_are_equal),
-                                       cmocka_unit_test(states_are_within_bounds),
-                                       cmocka_unit_test(loss_and_gradients_are_within_bounds)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_and_pixels_are_equal), cmocka_unit_test(states_are_within_bounds),
+        cmocka_unit_test(loss_and_gradients_are_within_bounds), cmocka_unit_test(rotary_tables_are_torch)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
