@@ -72,20 +72,17 @@ added_match tokenizer_find_added(const tokenizer *t, const char *s, size_t n, si
     return (added_match){-1, n, 0};
 }
 
+/* By first byte, longer ones first, equal ones side by side. */
+static int order_added(const void *a, const void *b, void *tokens)
+{
+    const token *p = (const token *)tokens + *(const int32_t *)a, *q = (const token *)tokens + *(const int32_t *)b;
+    int first = (int)(uint8_t)p->text[0] - (int)(uint8_t)q->text[0];
+    return first ? first : p->len != q->len ? q->len - p->len : memcmp(p->text, q->text, (size_t)p->len);
+}
+
 void tokenizer_index_added(tokenizer *t)
 {
-    for (int i = 1; i < t->n_added; i++) { /* insertion sort: a few dozen tokens, once */
-        int32_t id = t->added[i];
-        const token *k = &t->tokens[id];
-        int at = i;
-        for (; at > 0; at--) {
-            const token *p = &t->tokens[t->added[at - 1]];
-            int order = (int)(uint8_t)p->text[0] - (int)(uint8_t)k->text[0];
-            if (order < 0 || (order == 0 && p->len >= k->len)) break;
-            t->added[at] = t->added[at - 1];
-        }
-        t->added[at] = id;
-    }
+    qsort_r(t->added, (size_t)t->n_added, sizeof *t->added, order_added, t->tokens);
     int i = 0;
     for (int b = 0; b <= 256; b++) {
         while (i < t->n_added && (int)(uint8_t)t->tokens[t->added[i]].text[0] < b) i++;

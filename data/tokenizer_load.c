@@ -237,6 +237,9 @@ static status make_rows(tokenizer *t, const json *vocab, const json *added)
         if (json_int(id) > top) top = json_int(id);
     }
     if (top >= MAX_ID) return FAIL(ST_EINVAL, "id %lld is too large to be a token", (long long)top);
+    if (top >= json_len(vocab) + json_len(added)) /* check_holes would say it too, after a row for every id */
+        return FAIL(ST_EINVAL, "ids go up to %lld, though there are only %lld tokens", (long long)top,
+                    (long long)(json_len(vocab) + json_len(added)));
     t->n = (int)top + 1;
     t->tokens = calloc((size_t)t->n + 1, sizeof *t->tokens);
     return t->tokens ? ST_OK : FAIL(ST_ENOMEM, "out of memory for %d tokens", t->n);

@@ -327,7 +327,7 @@ static void test_refused_files(void **state)
         {"\"content\": \"<think>\"", "\"content\": \"\"", "content"},
         {"\"content\": \"<think>\"", "\"content\": \"<|im_end|>\"", "twice"},
         {"\"id\": 406", "\"id\": 3", "belongs"},
-        {"\"id\": 406", "\"id\": 1000", "no token has id"},
+        {"\"id\": 406", "\"id\": 1000", "ids go up to"},
         {"\"special\": true", "\"special\": 1", "special must be"},
         {"\"normalized\": false", "\"normalized\": 0", "normalized"},
         {"\"byte_fallback\": false", "\"byte_fallback\": 0", "byte_fallback"},
