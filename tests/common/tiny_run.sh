@@ -1,10 +1,11 @@
-# Sourced by script tests: a tiny model and tiny data to train on, and one training run. Needs $exe and $tmp.
+# Sourced by script tests: a tiny model ($model_json, or the demo's) and tiny data to train on, and one training run.
+# Needs $exe and $tmp.
 tiny_setup() {
     "$exe" data synth --kind sft --n 500 --seed 1 --out "$tmp/sft" >/dev/null &&
         "$exe" data synth --kind labels --n 60 --seed 1 --out "$tmp/labels" >/dev/null &&
         "$exe" data synth --kind prompts --n 24 --seed 1 --split rl --out "$tmp/prompts" >/dev/null &&
         "$exe" data tokenizer "$tmp/sft/data.jsonl" --merges 190 --out "$tmp/tokenizer.json" >/dev/null &&
-        "$exe" init --config configs/demo_model.json --tokenizer "$tmp/tokenizer.json" --min-pixels 7056 --max-pixels 7056 \
+        "$exe" init --config "${model_json:-configs/demo_model.json}" --tokenizer "$tmp/tokenizer.json" --min-pixels 7056 --max-pixels 7056 \
             --resample 4 --seed 3 --out "$tmp/model" >/dev/null || return 1
     cat >"$tmp/tiny.yaml" <<END
 include: $PWD/configs/demo.yaml
