@@ -28,6 +28,10 @@ void tokenizer_destroy(tokenizer *t)
     for (int i = 0; i < t->n; i++) free(t->tokens[i].text);
     free(t->tokens);
     free(t->merges);
+    free(t->points);
+    free(t->maybe);
+    free(t->words);
+    free(t->byte_pair);
     free(t->added);
     free(t);
 }
@@ -62,6 +66,11 @@ int tokenizer_symbol_byte(uint32_t cp)
 added_match tokenizer_find_added(const tokenizer *t, const char *s, size_t n, size_t from)
 {
     for (size_t at = from; at < n; at++) {
+        if (t->added_first >= 0) { /* all of them begin with the same byte, "<" in every known vocabulary */
+            const char *hit = memchr(s + at, t->added_first, n - at);
+            if (!hit) break;
+            at = (size_t)(hit - s);
+        }
         uint8_t first = (uint8_t)s[at];
         for (int i = t->added_from[first]; i < t->added_from[first + 1]; i++) {
             const token *k = &t->tokens[t->added[i]];
@@ -88,109 +97,30 @@ void tokenizer_index_added(tokenizer *t)
         while (i < t->n_added && (int)(uint8_t)t->tokens[t->added[i]].text[0] < b) i++;
         t->added_from[b] = i;
     }
-}
-
-const merge_rule *tokenizer_find_merge(const tokenizer *t, int32_t a, int32_t b)
-{
-    uint64_t pair = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
-    for (uint64_t at = tokenizer_slot(pair, t->n_slot);; at = (at + 1) & (t->n_slot - 1)) {
-        if (t->merges[at].made < 0) return NULL;
-        if (t->merges[at].pair == pair) return &t->merges[at];
+    t->added_first = -1;
+    if (t->n_added) {
+        uint8_t first = (uint8_t)t->tokens[t->added[0]].text[0];
+        if (t->added_from[first + 1] == t->n_added) t->added_first = first;
     }
-}
-
-/* A piece's symbols as a linked list, and a heap of the merges that are possible now: lowest rank, then leftmost. An
- * entry is stale when the pair at its place is no longer the one it was made for. */
-typedef struct symbol {
-    int32_t id, prev, next;
-} symbol; /* id -1: merged away */
-typedef struct chance {
-    int32_t rank, at, made;
-} chance;
-typedef struct bpe {
-    const tokenizer *t;
-    ids *out;
-    symbol *sym;
-    chance *heap;
-    size_t cap;
-    int n_heap;
-} bpe;
-
-static bool sooner(chance a, chance b) { return a.rank < b.rank || (a.rank == b.rank && a.at < b.at); }
-
-static void heap_push(bpe *w, chance c)
-{
-    int i = w->n_heap++;
-    for (; i > 0 && sooner(c, w->heap[(i - 1) / 2]); i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = c;
-}
-
-static chance heap_pop(bpe *w)
-{
-    chance top = w->heap[0], last = w->heap[--w->n_heap];
-    int i = 0;
-    for (int k; (k = 2 * i + 1) < w->n_heap; i = k) {
-        if (k + 1 < w->n_heap && sooner(w->heap[k + 1], w->heap[k])) k++;
-        if (!sooner(w->heap[k], last)) break;
-        w->heap[i] = w->heap[k];
-    }
-    w->heap[i] = last;
-    return top;
-}
-
-static void consider(bpe *w, int32_t at)
-{
-    if (at < 0 || w->sym[at].next < 0) return;
-    const merge_rule *m = tokenizer_find_merge(w->t, w->sym[at].id, w->sym[w->sym[at].next].id);
-    if (m) heap_push(w, (chance){m->rank, at, m->made});
-}
-
-static void encode_piece(void *ctx, const char *piece, size_t n)
-{
-    bpe *w = ctx;
-    if (n == 1) {
-        ids_push(w->out, w->t->byte_id[(uint8_t)piece[0]]);
-        return;
-    }
-    if (n > w->cap) { /* each merge adds at most two chances: 3n is enough */
-        w->cap = 2 * n;
-        w->sym = realloc(w->sym, w->cap * sizeof *w->sym);
-        w->heap = realloc(w->heap, 3 * w->cap * sizeof *w->heap);
-        CHECK(w->sym && w->heap);
-    }
-    for (size_t i = 0; i < n; i++)
-        w->sym[i] = (symbol){w->t->byte_id[(uint8_t)piece[i]], (int32_t)i - 1, i + 1 < n ? (int32_t)i + 1 : -1};
-    w->n_heap = 0;
-    for (size_t i = 0; i + 1 < n; i++) consider(w, (int32_t)i);
-    while (w->n_heap) {
-        chance c = heap_pop(w);
-        symbol *s = &w->sym[c.at];
-        if (s->id < 0 || s->next < 0) continue;
-        symbol *right = &w->sym[s->next];
-        const merge_rule *m = tokenizer_find_merge(w->t, s->id, right->id);
-        if (!m || m->made != c.made || m->rank != c.rank) continue;
-        s->id = m->made;
-        s->next = right->next;
-        right->id = -1;
-        if (s->next >= 0) w->sym[s->next].prev = c.at;
-        consider(w, s->prev);
-        consider(w, c.at);
-    }
-    for (int32_t i = 0; i >= 0; i = w->sym[i].next) ids_push(w->out, w->sym[i].id);
 }
 
 status tokenizer_encode(const tokenizer *t, const char *text, size_t n, bool parse_special, ids *out)
 {
     if (n > (size_t)INT32_MAX / 4) return FAIL(ST_EINVAL, "a text of %zu bytes is too long to tokenize at once", n);
-    if (!unicode_valid(text, n)) return FAIL(ST_EINVAL, "the text to tokenize is not valid UTF-8");
-    bpe w = {.t = t, .out = out};
+    bool normal = true;
+    if (!unicode_scan(t->points, text, n, &normal)) return FAIL(ST_EINVAL, "the text to tokenize is not valid UTF-8");
+    bpe w = {.t = t, .out = out, .words = tokenizer_take_words(t)};
     for (size_t at = 0; at < n;) {
         added_match m = {-1, n, 0};
         if (parse_special) m = tokenizer_find_added(t, text, n, at);
-        tokenizer_split(text + at, m.at - at, encode_piece, &w);
+        size_t len = m.at - at, n_nfc = len;
+        char *nfc = normal ? NULL : unicode_nfc(text + at, len, &n_nfc);
+        tokenizer_split(t->points, nfc ? nfc : text + at, n_nfc, tokenizer_encode_piece, &w);
+        free(nfc);
         if (m.id >= 0) ids_push(out, m.id);
         at = m.at + m.len;
     }
+    tokenizer_give_words(w.words);
     free(w.sym);
     free(w.heap);
     return ST_OK;

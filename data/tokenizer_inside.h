@@ -28,9 +28,14 @@ struct tokenizer {
     int32_t byte_id[256];
     merge_rule *merges; /* open addressing, n_slot a power of two */
     uint64_t n_slot;
-    int32_t *added; /* ids of added tokens grouped by first byte, longer ones first within a group */
+    uint8_t *maybe;               /* (n_slot) 8 bits a slot by the pair's hash; 0: no merge, and no look at the table */
+    const merge_rule **byte_pair; /* (256, 256) of bytes, NULL: no merge */
+    uint8_t *points;              /* see unicode_points */
+    struct words *words;          /* what pieces became, remembered */
+    int32_t *added;               /* ids of added tokens grouped by first byte, longer ones first within a group */
     int n_added;
     int added_from[257];
+    int added_first; /* the byte all added tokens begin with; -1: they differ, or there are none */
 };
 
 /* Fills a zeroed t from the vocabulary (object), merges (list) and added tokens (list or null) of a tokenizer.json. */
@@ -42,9 +47,26 @@ uint32_t tokenizer_byte_symbol(uint8_t byte);
 /* Byte of a symbol, -1 if the code point is no symbol. */
 int tokenizer_symbol_byte(uint32_t cp);
 
-/* Cuts valid UTF-8 as the regex does and calls piece for each, in order. Pieces are bytes of the NFC of s. */
+/* Cuts valid UTF-8 in NFC as the regex does and calls piece for each, in order. points: see unicode_points. */
 typedef void tokenizer_piece_fn(void *ctx, const char *piece, size_t n);
-void tokenizer_split(const char *s, size_t n, tokenizer_piece_fn *piece, void *ctx);
+void tokenizer_split(const uint8_t *points, const char *s, size_t n, tokenizer_piece_fn *piece, void *ctx);
+
+/* Merging. One for a whole text; sym and heap are the owner's to free. */
+typedef struct bpe {
+    const tokenizer *t;
+    ids *out;
+    struct words *words; /* NULL: another thread has them */
+    struct symbol *sym;
+    struct chance *heap;
+    size_t cap;
+    int n_heap;
+} bpe;
+void tokenizer_encode_piece(void *ctx, const char *piece, size_t n); /* ctx: bpe */
+/* What needs every merge: the tables beside t->merges. */
+status tokenizer_index_merges(tokenizer *t);
+/* The memory of pieces is one per tokenizer; whoever finds it taken does without. NULL is legal for give. */
+struct words *tokenizer_take_words(const tokenizer *t);
+void tokenizer_give_words(struct words *w);
 
 /* The leftmost, longest added token in s[from..n). None: id -1, at n, len 0. */
 typedef struct added_match {

@@ -164,7 +164,9 @@ static status add_merge(tokenizer *t, const json *vocab, const json *m, int32_t 
     if (left < 0 || right < 0 || made < 0)
         return FAIL(ST_EINVAL, "'%.40s' or one of its halves is not in model.vocab", *buf);
     uint64_t pair = (uint64_t)left << 32 | (uint64_t)right, at = tokenizer_slot(pair, t->n_slot);
-    while (t->merges[at].made >= 0 && t->merges[at].pair != pair) at = (at + 1) & (t->n_slot - 1);
+    for (; t->merges[at].made >= 0; at = (at + 1) & (t->n_slot - 1))
+        if (t->merges[at].pair == pair)
+            return FAIL(ST_EINVAL, "this merge is there already, as number %d", t->merges[at].rank);
     t->merges[at] = (merge_rule){pair, rank, (int32_t)made};
     return ST_OK;
 }
@@ -172,7 +174,12 @@ static status add_merge(tokenizer *t, const json *vocab, const json *m, int32_t 
 static status read_merges(tokenizer *t, const json *vocab, const json *list)
 {
     int64_t n = json_len(list), from = 0;
-    if (json_kind(list) != JSON_ARRAY || n >= MAX_ID) return FAIL(ST_EINVAL, "model.merges must be a list");
+    if (json_kind(list) != JSON_ARRAY) return FAIL(ST_EINVAL, "model.merges must be a list");
+    int64_t places = 1; /* where tokens can be cut in two, and a comment */
+    for (int i = 0; i < t->n; i++) places += t->tokens[i].used && t->tokens[i].len ? t->tokens[i].len - 1 : 0;
+    if (n > places)
+        return FAIL(ST_EINVAL, "model.merges has %lld rows, more than the ways to make tokens of model.vocab (%lld)",
+                    (long long)n, (long long)places - 1);
     t->n_slot = 1024;
     while (t->n_slot < 2 * (uint64_t)n) t->n_slot *= 2;
     t->merges = malloc(t->n_slot * sizeof *t->merges);
@@ -260,7 +267,8 @@ status tokenizer_read_parts(tokenizer *t, const json *vocab, const json *merges,
     TRY(read_vocab(t, vocab));
     TRY(read_merges(t, vocab, merges));
     TRY(read_added(t, added));
-    return check_holes(t);
+    TRY(check_holes(t));
+    return tokenizer_index_merges(t);
 }
 
 static status load(tokenizer *t, const json *root)

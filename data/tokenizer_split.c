@@ -1,85 +1,98 @@
-/* The Qwen pre-tokenizer as a hand-written scanner over code points. Rules in the order of the regex's alternatives:
+/* The Qwen pre-tokenizer as a hand-written scanner. Rules in the order of the regex's alternatives:
  *   1 contractions  2 [one odd char] letters  3 one number  4 [one space] punctuation, line ends after it
  *   5 white space up to its last line end  6 white space before the end or before one last space  7 white space */
 #include "data/tokenizer_inside.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "data/unicode.h"
 
-/* A code point with its kind in the upper byte. */
-static uint32_t point(uint32_t v) { return v & 0xffffff; }
-static uint32_t kind(uint32_t v) { return v >> 24; }
-static bool line_end(uint32_t v) { return point(v) == '\r' || point(v) == '\n'; }
+/* The text as far as a rule looks at it: valid UTF-8, ends at end. */
+typedef struct scan {
+    const uint8_t *points, *end;
+} scan;
 
-/* Case folding as far as contractions need it; the long s folds to s. */
-static uint32_t folded(uint32_t v)
+/* Bytes of the character at p, its kind in *kind. At the end: 0, and a kind that is none. */
+static inline int look(scan t, const uint8_t *p, int *kind)
 {
-    uint32_t cp = point(v);
-    return cp == 0x17f ? 's' : cp >= 'A' && cp <= 'Z' ? cp + 32 : cp;
+    if (p >= t.end) {
+        *kind = -1;
+        return 0;
+    }
+    uint32_t cp = p[0];
+    int len = 1;
+    if (cp >= 0xf0) {
+        cp = (cp & 7) << 18 | (p[1] & 0x3fu) << 12 | (p[2] & 0x3fu) << 6 | (p[3] & 0x3fu);
+        len = 4;
+    } else if (cp >= 0xe0) {
+        cp = (cp & 15) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
+        len = 3;
+    } else if (cp >= 0x80) {
+        cp = (cp & 31) << 6 | (p[1] & 0x3fu);
+        len = 2;
+    }
+    *kind = t.points[cp] & UNICODE_KIND;
+    return len;
 }
 
-static size_t contraction(const uint32_t *c, size_t n)
+static const uint8_t *run_of(scan t, const uint8_t *p, int kind)
 {
-    if (n < 2 || point(c[0]) != '\'') return 0;
-    uint32_t a = folded(c[1]), b = n > 2 ? folded(c[2]) : 0;
+    for (int k, len; (len = look(t, p, &k)) && k == kind; p += len) continue;
+    return p;
+}
+
+static bool line_end(uint8_t c) { return c == '\r' || c == '\n'; }
+
+/* Case folding as far as contractions need it; the long s (c5 bf) folds to s. */
+static size_t contraction(const uint8_t *p, const uint8_t *end)
+{
+    if (end - p < 2) return 0;
+    uint8_t a = p[1] | 32, b = end - p > 2 ? p[2] | 32 : 0;
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
-    return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
+    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return 3;
+    return end - p > 2 && p[1] == 0xc5 && p[2] == 0xbf ? 3 : 0;
 }
 
-static size_t run_of(const uint32_t *c, size_t i, size_t n, uint32_t k)
+static const uint8_t *space_end(scan t, const uint8_t *p)
 {
-    while (i < n && kind(c[i]) == k) i++;
-    return i;
+    const uint8_t *line = NULL, *last = p, *from = p;
+    for (int k, len; (len = look(t, p, &k)) && k == UNICODE_SPACE; p += len) {
+        last = p;
+        if (line_end(*p)) line = p + 1;
+    }
+    if (line) return line;
+    return p == t.end || last == from ? p : last;
 }
 
-/* Length of the piece at the start of c[0..n), n > 0. */
-static size_t piece_length(const uint32_t *c, size_t n)
+/* Where the piece at p < end ends. */
+static const uint8_t *piece_end(scan t, const uint8_t *p)
 {
-    size_t i = contraction(c, n);
-    if (i) return i;
-    if (kind(c[0]) == UNICODE_LETTER) return run_of(c, 0, n, UNICODE_LETTER);
-    if (kind(c[0]) != UNICODE_NUMBER && !line_end(c[0]) && n > 1 && kind(c[1]) == UNICODE_LETTER)
-        return run_of(c, 1, n, UNICODE_LETTER);
-    if (kind(c[0]) == UNICODE_NUMBER) return 1;
-    size_t from = point(c[0]) == ' ';
-    i = run_of(c, from, n, UNICODE_OTHER);
-    if (i > from) {
-        while (i < n && line_end(c[i])) i++;
-        return i;
+    if (*p == '\'') {
+        size_t n = contraction(p, t.end);
+        if (n) return p + n;
     }
-    size_t end = run_of(c, 0, n, UNICODE_SPACE);
-    for (i = end; i > 0; i--)
-        if (line_end(c[i - 1])) return i;
-    return end == n || end == 1 ? end : end - 1;
+    int kind, next;
+    const uint8_t *after = p + look(t, p, &kind);
+    if (kind == UNICODE_LETTER) return run_of(t, after, UNICODE_LETTER);
+    if (kind == UNICODE_NUMBER) return after;
+    int len = look(t, after, &next);
+    if (next == UNICODE_LETTER && !line_end(*p)) return run_of(t, after + len, UNICODE_LETTER);
+    if (kind == UNICODE_OTHER || (*p == ' ' && next == UNICODE_OTHER)) {
+        after = run_of(t, after, UNICODE_OTHER);
+        while (after < t.end && line_end(*after)) after++;
+        return after;
+    }
+    return space_end(t, p);
 }
 
-void tokenizer_split(const char *s, size_t n, tokenizer_piece_fn *piece, void *ctx)
+void tokenizer_split(const uint8_t *points, const char *s, size_t n, tokenizer_piece_fn *piece, void *ctx)
 {
-    if (n == 0) return;
-    char *composed = unicode_nfc(s, n, &n);
-    if (composed) s = composed;
-    uint32_t *c = malloc(n * sizeof *c), cp;
-    CHECK(c);
-    size_t count = 0;
-    for (size_t at = 0; at < n;) {
-        int len = unicode_next(s + at, n - at, &cp);
-        CHECK(len > 0);
-        c[count++] = cp | (uint32_t)unicode_kind_of(cp) << 24;
-        at += (size_t)len;
+    const uint8_t *p = (const uint8_t *)s;
+    scan t = {points, p + n};
+    while (p < t.end) {
+        const uint8_t *end = piece_end(t, p);
+        CHECK(end > p && end <= t.end);
+        piece(ctx, (const char *)p, (size_t)(end - p));
+        p = end;
     }
-    for (size_t i = 0; i < count;) {
-        size_t len = piece_length(c + i, count - i), bytes = 0;
-        CHECK(len > 0 && len <= count - i);
-        for (size_t k = i; k < i + len; k++) {
-            uint32_t v = point(c[k]);
-            bytes += v < 0x80 ? 1 : v < 0x800 ? 2 : v < 0x10000 ? 3 : 4;
-        }
-        piece(ctx, s, bytes);
-        s += bytes;
-        i += len;
-    }
-    free(c);
-    free(composed);
 }

@@ -252,17 +252,23 @@ static status count_texts(trainer *t, const char *const *texts, int64_t n, const
         k.added[i] = i;
     }
     tokenizer_index_added(&k);
-    status st = ST_OK;
+    uint8_t *points = unicode_points();
+    status st = points ? ST_OK : FAIL(ST_ENOMEM, "out of memory for the table of characters");
     for (int64_t i = 0; i < n && st == ST_OK; i++) {
         size_t len = strlen(texts[i]);
-        if (!unicode_valid(texts[i], len))
+        bool normal;
+        if (!unicode_scan(points, texts[i], len, &normal))
             st = FAIL(ST_EINVAL, "text %lld to learn from is not valid UTF-8", (long long)i);
         for (size_t at = 0; at < len && st == ST_OK;) {
             added_match m = tokenizer_find_added(&k, texts[i], len, at);
-            tokenizer_split(texts[i] + at, m.at - at, count_piece, t);
+            size_t n_piece = m.at - at;
+            char *nfc = unicode_nfc(texts[i] + at, n_piece, &n_piece);
+            tokenizer_split(points, nfc ? nfc : texts[i] + at, n_piece, count_piece, t);
+            free(nfc);
             at = m.at + m.len;
         }
     }
+    free(points);
     free(k.tokens);
     free(k.added);
     return st;

@@ -60,19 +60,6 @@ static uint32_t find_range(const uint32_t *rows, int n, uint32_t cp)
     return lo < n && cp >= rows[3 * lo] ? rows[3 * lo + 2] : 0;
 }
 
-unicode_kind unicode_kind_of(uint32_t cp)
-{
-    if (cp < 0x80) {
-        if ((cp | 32) >= 'a' && (cp | 32) <= 'z') return UNICODE_LETTER;
-        if (cp >= '0' && cp <= '9') return UNICODE_NUMBER;
-        return cp == ' ' || (cp >= 9 && cp <= 13) ? UNICODE_SPACE : UNICODE_OTHER;
-    }
-    if (cp == 0x85 || cp == 0xa0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200a) || cp == 0x2028 || cp == 0x2029 ||
-        cp == 0x202f || cp == 0x205f || cp == 0x3000)
-        return UNICODE_SPACE;
-    return (unicode_kind)find_range(unicode_kinds, unicode_kinds_n, cp);
-}
-
 /* The first row that starts with a (and b, unless it is ANY); NULL if there is none. */
 enum { ANY = 0 };
 
@@ -94,12 +81,12 @@ static const uint32_t *find_row(const uint32_t *rows, int n, uint32_t a, uint32_
 /* Hangul syllables compose by arithmetic (Unicode standard, section 3.12). */
 enum { S_BASE = 0xac00, L_BASE = 0x1100, V_BASE = 0x1161, T_BASE = 0x11a7, L_N = 19, V_N = 21, T_N = 28 };
 
-typedef struct points {
+typedef struct point_list {
     uint32_t *v;
     size_t n, cap;
-} points;
+} point_list;
 
-static void points_push(points *p, uint32_t cp)
+static void points_push(point_list *p, uint32_t cp)
 {
     if (p->n == p->cap) {
         p->cap = p->cap ? 2 * p->cap : 64;
@@ -109,7 +96,7 @@ static void points_push(points *p, uint32_t cp)
     p->v[p->n++] = cp;
 }
 
-static void push_decomposed(points *p, uint32_t cp)
+static void push_decomposed(point_list *p, uint32_t cp)
 {
     if (cp < 0xc0) {
         points_push(p, cp);
@@ -132,6 +119,61 @@ static void push_decomposed(points *p, uint32_t cp)
 static uint32_t combining(uint32_t cp)
 {
     return cp < 0x300 ? 0 : find_range(unicode_combining, unicode_combining_n, cp);
+}
+
+static void mark_range(uint8_t *points, uint32_t first, uint32_t last, int flag)
+{
+    for (uint32_t cp = first; cp <= last; cp++) points[cp] |= (uint8_t)flag;
+}
+
+uint8_t *unicode_points(void)
+{
+    static const uint32_t space[][2] = {{9, 13},          {0x20, 0x20},     {0x85, 0x85},     {0xa0, 0xa0},
+                                        {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f},
+                                        {0x205f, 0x205f}, {0x3000, 0x3000}};
+    uint8_t *points = calloc(0x110000, 1);
+    if (!points) return NULL;
+    for (int i = 0; i < unicode_kinds_n; i++) {
+        const uint32_t *r = unicode_kinds + (ptrdiff_t)3 * i;
+        memset(points + r[0], (int)r[2], r[1] - r[0] + 1);
+    }
+    for (size_t i = 0; i < sizeof space / sizeof *space; i++)
+        mark_range(points, space[i][0], space[i][1], UNICODE_SPACE);
+    for (int i = 0; i < unicode_combining_n; i++)
+        mark_range(points, unicode_combining[3 * i], unicode_combining[3 * i + 1], UNICODE_MARK);
+    /* What has a decomposition stays as it is only if it is composed again; second halves join what is before them. */
+    for (int i = 0; i < unicode_decompose_n; i++) points[unicode_decompose[3 * i]] |= UNICODE_COMPOSES;
+    for (int i = 0; i < unicode_compose_n; i++) points[unicode_compose[3 * i + 2]] &= (uint8_t)~UNICODE_COMPOSES;
+    for (int i = 0; i < unicode_compose_n; i++) points[unicode_compose[3 * i + 1]] |= UNICODE_COMPOSES;
+    mark_range(points, V_BASE, V_BASE + V_N - 1, UNICODE_COMPOSES);
+    mark_range(points, T_BASE + 1, T_BASE + T_N - 1, UNICODE_COMPOSES);
+    return points;
+}
+
+bool unicode_scan(const uint8_t *points, const char *s, size_t n, bool *normal)
+{
+    uint32_t cp, last = 0; /* the combining class before */
+    bool same = true;
+    for (size_t at = 0; at < n;) {
+        uint64_t eight;
+        if (n - at >= 8 && (memcpy(&eight, s + at, 8), !(eight & 0x8080808080808080u))) {
+            at += 8;
+            last = 0;
+            continue;
+        }
+        int len = unicode_next(s + at, n - at, &cp);
+        if (!len) return false;
+        at += (size_t)len;
+        if (!(points[cp] & (UNICODE_MARK | UNICODE_COMPOSES))) {
+            last = 0;
+            continue;
+        }
+        uint32_t class = combining(cp);
+        same &= !(points[cp] & UNICODE_COMPOSES) && (class == 0 || last <= class);
+        last = class;
+    }
+    *normal = same;
+    return true;
 }
 
 /* Stable sort of one run of marks by class; counting sort, so a long hostile run stays linear. */
@@ -159,7 +201,7 @@ static uint32_t composed(uint32_t a, uint32_t b)
     return row ? row[2] : 0;
 }
 
-static void compose(points *p)
+static void compose(point_list *p)
 {
     size_t out = 0, starter = SIZE_MAX;
     uint32_t last = 0; /* class of the mark kept last since the starter; 0: the starter itself is last */
@@ -184,7 +226,7 @@ char *unicode_nfc(const char *s, size_t n, size_t *out_n)
     size_t i = 0;
     while (i < n && (uint8_t)s[i] < 0xcc) i++;
     if (i == n) return NULL;
-    points p = {0};
+    point_list p = {0};
     uint32_t cp;
     for (int len; n && (len = unicode_next(s, n, &cp)) > 0; s += len, n -= (size_t)len) push_decomposed(&p, cp);
     CHECK(n == 0);

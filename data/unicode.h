@@ -14,8 +14,13 @@ int unicode_next(const char *s, size_t n, uint32_t *cp);
 /* Writes a code point as UTF-8, returns the bytes (1..4). */
 int unicode_put(uint32_t cp, char to[4]);
 bool unicode_valid(const char *s, size_t n);
-/* General category L* and N*, property White_Space. */
-unicode_kind unicode_kind_of(uint32_t cp);
+/* A byte for each of the 0x110000 code points: the kind (general category L* and N*, property White_Space) in the two
+ * low bits, UNICODE_MARK: combining class not 0, UNICODE_COMPOSES: may be different in NFC or compose with what is
+ * before. malloc'ed; NULL: out of memory. */
+enum { UNICODE_KIND = 3, UNICODE_MARK = 4, UNICODE_COMPOSES = 8 };
+uint8_t *unicode_points(void);
+/* False: not valid UTF-8. *normal: surely in NFC. */
+bool unicode_scan(const uint8_t *points, const char *s, size_t n, bool *normal);
 /* Bytes at the end of s that begin a character which more bytes may complete: 0..3. */
 size_t unicode_unfinished(const char *s, size_t n);
 /* NFC of valid UTF-8 as a malloc'ed text; NULL when s is surely in NFC already (nothing to do). */

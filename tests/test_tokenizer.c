@@ -1,6 +1,7 @@
 /* The tokenizer: pieces, NFC, files in both encodings, learning; and the tokenizers library where Python has it. */
 #include "data/tokenizer.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -122,7 +123,10 @@ static void test_pieces(void **state)
         {"a ", "a| |"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         joined j = {.n = 0};
-        tokenizer_split(cases[i][0], strlen(cases[i][0]), join, &j);
+        size_t n = strlen(cases[i][0]), n_nfc = n;
+        char *nfc = unicode_nfc(cases[i][0], n, &n_nfc);
+        tokenizer_split(tok->points, nfc ? nfc : cases[i][0], nfc ? n_nfc : n, join, &j);
+        free(nfc);
         assert_string_equal(j.text, cases[i][1]);
     }
 }
@@ -272,6 +276,35 @@ static void test_merging(void **state)
     }
 }
 
+/* What pieces became is remembered by one thread at a time; the others merge anew. Same ids. */
+static void *encode_often(void *ctx)
+{
+    const ids *want = ctx;
+    for (int round = 0; round < 200; round++) {
+        ids l = {0};
+        for (int i = 0; i < N_CORPUS; i++) OK(tokenizer_encode(tok, corpus[i], strlen(corpus[i]), true, &l));
+        bool same = l.n == want->n && !memcmp(l.v, want->v, (size_t)l.n * sizeof *l.v);
+        ids_free(&l);
+        if (!same) return ctx;
+    }
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    (void)state;
+    ids want = {0};
+    for (int i = 0; i < N_CORPUS; i++) OK(tokenizer_encode(tok, corpus[i], strlen(corpus[i]), true, &want));
+    pthread_t t[4];
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&t[i], NULL, encode_often, &want), 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad = NULL;
+        pthread_join(t[i], &bad);
+        assert_null(bad);
+    }
+    ids_free(&want);
+}
+
 static void test_hostile_length(void **state)
 {
     (void)state;
@@ -333,6 +366,7 @@ static void test_refused_files(void **state)
         {"\"byte_fallback\": false", "\"byte_fallback\": 0", "byte_fallback"},
         {"\"!\": 0", "\"!\": 0, \"!\": 0", "!"},
         {"\"merges\": [", "\"merges\": [7, ", "merges[0]"},
+        {"\"merges\": [", "\"merges\": [\"t h\", ", "there already"},
         {"\"<think>\"", "\"<think\xff>\"", "UTF-8"},
         {"\"added_tokens\": [", "\"added_tokens\": {}, \"x\": [", "added_tokens"},
         {"\"id\": 406", "\"id\": null", "added_tokens[0].id"},
@@ -667,10 +701,10 @@ int main(int argc, char **argv)
     if (argc == 3) return check_file(argv[1], argv[2]);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_pieces),           cmocka_unit_test(test_nfc),
                                        cmocka_unit_test(test_repair),           cmocka_unit_test(test_learnt),
-                                       cmocka_unit_test(test_merging),          cmocka_unit_test(test_hostile_length),
-                                       cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_merges_as_arrays),
-                                       cmocka_unit_test(test_recorded),         cmocka_unit_test(test_old_files),
-                                       cmocka_unit_test(test_template_of_text), cmocka_unit_test(test_training_repeats),
-                                       cmocka_unit_test(test_against_library)};
+                                       cmocka_unit_test(test_merging),          cmocka_unit_test(test_threads),
+                                       cmocka_unit_test(test_hostile_length),   cmocka_unit_test(test_refused_files),
+                                       cmocka_unit_test(test_merges_as_arrays), cmocka_unit_test(test_recorded),
+                                       cmocka_unit_test(test_old_files),        cmocka_unit_test(test_template_of_text),
+                                       cmocka_unit_test(test_training_repeats), cmocka_unit_test(test_against_library)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
