@@ -12,62 +12,13 @@
 
 #include "kernels/kernels.h"
 #include "rl/learn.h"
-#include "tests/common/fixture.h"
+#include "tests/common/subject.h"
 
 enum { MAX_TOKENS = 1024, MAX_PATCHES = 1024 };
-
-/* A fixture opened the way launch/setup.c opens a model directory. */
-typedef struct subject {
-    fixture *f;
-    model_config cfg;
-    tokenizer *tok;
-    image_processor ip;
-    chat chat;
-    backend *b;
-    model *m;
-    dataset *data;
-    int n;
-    rendered row[FIXTURE_CHATS];
-} subject;
 
 static void ok(status st)
 {
     if (st != ST_OK) fail_msg("%s", fail_message());
-}
-
-static void subject_open(subject *s, fixture *f)
-{
-    char path[1024];
-    memset(s, 0, sizeof *s);
-    s->f = f;
-    ok(hf_load_config(&s->cfg, f->dir));
-    snprintf(path, sizeof path, "%s/tokenizer.json", f->dir);
-    ok(tokenizer_load(&s->tok, path));
-    image_processor_default(&s->ip);
-    if (s->cfg.has_vision) ok(image_processor_load(&s->ip, f->dir));
-    const st_tensor *style = fixture_get(f, "style");
-    char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)style->bytes, (const char *)style->data);
-    ok(chat_init(&s->chat, s->tok, s->ip.merge, NULL));
-    s->chat.style = chat_style_find(name);
-    assert_non_null(s->chat.style);
-    ok(backend_open_cpu(&s->b, 2, "auto"));
-    ok(model_create(&s->m, s->b, &s->cfg, true));
-    ok(hf_load_weights(s->m, f->dir));
-    snprintf(path, sizeof path, "%s/chats.jsonl", f->dir);
-    ok(dataset_open(&s->data, path));
-    s->n = (int)dataset_count(s->data);
-    assert_in_range(s->n, 1, FIXTURE_CHATS);
-    for (int k = 0; k < s->n; k++) ok(render_row(&s->row[k], s->data, k, &s->chat, &s->ip));
-}
-
-static void subject_close(subject *s)
-{
-    for (int k = 0; k < s->n; k++) render_free(&s->row[k]);
-    dataset_close(s->data);
-    model_destroy(s->m);
-    backend_close(s->b);
-    tokenizer_destroy(s->tok);
 }
 
 /* ---- what is exact: text, ids, mask, pixels ---- */
