@@ -17,8 +17,9 @@ enum { IMAGE_MAX_SIDE = 32768, IMAGE_MAX_PIXELS = 178956970 }; /* the most Pillo
 
 /* PNG, JPEG, WebP or GIF by content, of an animation the first frame (others: ST_EINVAL naming the format found).
  * Upright: EXIF orientation is applied, as transformers' load_image does with a path; pixels that come without a file
- * (from a sandbox, a drawing) have none. Truncated or damaged data is ST_EINVAL, never a partly decoded picture.
- * ST_EUNAVAIL "not built with libpng". what names it in messages. */
+ * (from a sandbox, a drawing) have none. Alpha and clear colours are dropped, not blended, as by convert("RGB").
+ * Truncated or damaged data is ST_EINVAL, never a partly decoded picture. ST_EUNAVAIL "not built with libpng". what
+ * names it in messages. */
 status image_decode(image *out, const void *bytes, size_t n, const char *what);
 status image_read_file(image *out, const char *path);
 /* PNG, 8-bit RGB, or a palette when the picture has <= 256 colours; bytes malloc'ed, caller frees. fast: for

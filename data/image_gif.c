@@ -85,9 +85,11 @@ static status read_frame(GifFileType *g, image *im, size_t n, const char *what)
     uint8_t lut[256][3], *row = malloc((size_t)f->Width);
     if (!row) return FAIL(ST_ENOMEM, "%s: out of memory for a GIF decoder", what);
     fill_lut(lut, f->ColorMap ? f->ColorMap : g->SColorMap);
-    if (f->Width != im->w || f->Height != im->h)
-        for (size_t i = 0; i < (size_t)im->w * (size_t)im->h; i++)
-            memcpy(im->rgb + 3 * i, lut[clear < 0 ? 0 : clear], 3);
+    if (f->Width != im->w || f->Height != im->h) {
+        for (int x = 0; x < im->w; x++) memcpy(im->rgb + 3 * x, lut[clear < 0 ? 0 : clear], 3);
+        for (size_t y = 1, pitch = (size_t)im->w * 3; y < (size_t)im->h; y++)
+            memcpy(im->rgb + y * pitch, im->rgb, pitch);
+    }
     bool ok = read_lines(g, im, row, (const uint8_t(*)[3])lut);
     free(row);
     return ok ? ST_OK : FAIL(ST_EINVAL, "%s: damaged GIF: %s", what, GifErrorString(g->Error));

@@ -192,8 +192,6 @@ void image_processor_to_json(const image_processor *p, json_out *o)
     json_close(o, '}');
     json_key(o, "image_processor_type");
     json_put_str(o, "Qwen2VLImageProcessor");
-    json_key(o, "processor_class");
-    json_put_str(o, "Qwen2_5_VLProcessor");
     json_close(o, '}');
 }
 

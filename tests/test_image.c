@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "core/rng.h"
 #include "tests/common/sha256.h"
+#include "tests/common/tempdir.h"
 
 #define OK(call)                                                        \
     do {                                                                \
@@ -233,6 +234,28 @@ static void test_processor_json(void **state)
     }
 }
 
+/* As transformers: the image_processor object of processor_config.json, else preprocessor_config.json. */
+static void test_processor_of_directory(void **state)
+{
+    (void)state;
+    image_processor p;
+    char dir[300];
+    snprintf(dir, sizeof dir, "%s", tempdir());
+    REFUSED(image_processor_load(&p, dir), "no preprocessor_config.json");
+    temp_text(temppath("processor_config.json"), "{\"processor_class\":\"Qwen2_5_VLProcessor\"}");
+    REFUSED(image_processor_load(&p, dir), "no preprocessor_config.json");
+    temp_text(temppath("preprocessor_config.json"), "{\"min_pixels\":1000}");
+    OK(image_processor_load(&p, dir));
+    assert_true(p.min_pixels == 1000 && p.max_pixels == 1003520);
+    temp_text(temppath("processor_config.json"),
+              "{\"image_processor\":{\"image_processor_type\":\"Qwen2VLImageProcessor\",\"patch_size\":16,\"size\":"
+              "{\"longest_edge\":16777216,\"shortest_edge\":65536}}}");
+    OK(image_processor_load(&p, dir));
+    assert_true(p.min_pixels == 65536 && p.max_pixels == 16777216 && p.patch == 16 && p.variant == IMAGE_PIL);
+    temp_text(temppath("processor_config.json"), "{\"image_processor\":{\"do_resize\":false}}");
+    REFUSED(image_processor_load(&p, dir), "processor_config.json");
+}
+
 static void assert_same(const image *a, const image *b)
 {
     assert_int_equal(a->w, b->w);
@@ -388,11 +411,16 @@ static void test_not_an_image(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bicubic_golden), cmocka_unit_test(test_smart_resize),
-        cmocka_unit_test(test_patches),        cmocka_unit_test(test_processor_json),
-        cmocka_unit_test(test_not_an_image),   cmocka_unit_test(test_resize_equal_rows),
+        cmocka_unit_test(test_bicubic_golden),
+        cmocka_unit_test(test_smart_resize),
+        cmocka_unit_test(test_patches),
+        cmocka_unit_test(test_processor_json),
+        cmocka_unit_test(test_processor_of_directory),
+        cmocka_unit_test(test_not_an_image),
+        cmocka_unit_test(test_resize_equal_rows),
 #ifdef HAVE_PNG
-        cmocka_unit_test(test_png_round_trip), cmocka_unit_test(test_png_damage),
+        cmocka_unit_test(test_png_round_trip),
+        cmocka_unit_test(test_png_damage),
         cmocka_unit_test(test_png_speed),
 #endif
     };
