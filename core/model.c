@@ -127,9 +127,17 @@ status model_create(model **out, backend *b, const model_config *c, bool for_tra
     return open_model(out, b, c, DT_F32, for_training);
 }
 
-status model_create_bf16(model **out, backend *b, const model_config *c)
+status model_create_stored(model **out, backend *b, const model_config *c, dtype matrix)
 {
-    return open_model(out, b, c, DT_BF16, false);
+    CHECK(matrix == DT_BF16 || (matrix == DT_BF16_ROWS && b->host));
+    return open_model(out, b, c, matrix, false);
+}
+
+void model_keep(model *m, void *what, void (*drop)(void *what))
+{
+    if (m->drop) m->drop(m->kept);
+    m->kept = what;
+    m->drop = drop;
 }
 
 status model_create_names(model **out, const model_config *c) { return open_model(out, NULL, c, DT_F32, false); }
@@ -139,6 +147,7 @@ void model_destroy(model *m)
     if (!m) return;
     for (int i = 0; i < m->n_list; i++) free((char *)m->list[i].name);
     free(m->list);
+    model_keep(m, NULL, NULL);
     arena_destroy(m->constants);
     arena_destroy(m->grads);
     arena_destroy(m->weights);
@@ -237,6 +246,7 @@ static status init_tensor(void *ctx, const model_tensor *t)
     backend *b = c->m->b;
     float value[4096];
     uint16_t half[4096];
+    CHECK(t->w.type != DT_BF16_ROWS);
     int64_t count = tensor_count(&t->w);
     for (int64_t at = 0; at < count; at += 4096) {
         int64_t n = count - at < 4096 ? count - at : 4096;

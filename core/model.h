@@ -14,9 +14,11 @@ typedef struct model model;
 
 /* Plans and commits parameters (fp32, zero). for_training adds gradients. Borrows b. */
 status model_create(model **out, backend *b, const model_config *c, bool for_training);
-/* For inference only: matrices in bf16, norms and biases in fp32. Half the memory and, on the CPU, the bits of an fp32
- * model that holds the same values. */
-status model_create_bf16(model **out, backend *b, const model_config *c);
+/* For inference only: matrices as DT_BF16, or as DT_BF16_ROWS that hf_load_weights points into the mapped checkpoint
+ * (host memory only); norms and biases in fp32. On the CPU, the bits of an fp32 model that holds the same values. */
+status model_create_stored(model **out, backend *b, const model_config *c, dtype matrix);
+/* What the weights borrow lives with the model: drop(what) is called when it is destroyed or something else is kept. */
+void model_keep(model *m, void *what, void (*drop)(void *what));
 /* Names, shapes and initial values of the tensors without memory for them: model_visit (data NULL), model_cfg,
  * model_param_count and model_init_values work. */
 status model_create_names(model **out, const model_config *c);

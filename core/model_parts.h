@@ -26,6 +26,8 @@ struct model {
     tensor vfreq, vaxis; /* [Dv/2] vision rotary */
     model_tensor *list;  /* every Hugging Face tensor, in the order of the flat arena */
     int n_list;
+    void *kept; /* model_keep */
+    void (*drop)(void *kept);
 };
 
 /* Fills list: model_names.c. */

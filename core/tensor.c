@@ -13,13 +13,14 @@ size_t dtype_size(dtype t)
     case DT_I32: return 4;
     case DT_U32: return 4;
     case DT_U8: return 1;
+    case DT_BF16_ROWS: return sizeof(void *);
     }
     return 0;
 }
 
 const char *dtype_name(dtype t)
 {
-    static const char *const names[] = {"f32", "bf16", "f64", "i32", "u32", "u8"};
+    static const char *const names[] = {"f32", "bf16", "f64", "i32", "u32", "u8", "bf16 rows"};
     return names[t];
 }
 
@@ -30,7 +31,10 @@ int64_t tensor_count(const tensor *t)
     return n;
 }
 
-size_t tensor_bytes(const tensor *t) { return (size_t)tensor_count(t) * dtype_size(t->type); }
+size_t tensor_bytes(const tensor *t)
+{
+    return (size_t)(t->type == DT_BF16_ROWS ? t->dim[0] : tensor_count(t)) * dtype_size(t->type);
+}
 
 tensor tensor_view(void *data, dtype type, int ndim, const int64_t *dim)
 {
@@ -54,7 +58,7 @@ tensor tensor_rows(const tensor *t, int64_t first, int64_t n)
 {
     CHECK(first >= 0 && n >= 0 && first + n <= t->dim[0]);
     int64_t stride = 1;
-    for (int i = 1; i < t->ndim; i++) stride *= t->dim[i];
+    for (int i = 1; i < t->ndim && t->type != DT_BF16_ROWS; i++) stride *= t->dim[i];
     tensor v = *t;
     v.dim[0] = n;
     if (t->data) v.data = (char *)t->data + (size_t)(first * stride) * dtype_size(t->type);

@@ -11,7 +11,9 @@
 extern "C" {
 #endif
 
-typedef enum dtype { DT_F32, DT_BF16, DT_F64, DT_I32, DT_U32, DT_U8 } dtype;
+/* DT_BF16_ROWS: a matrix of bf16 whose rows lie anywhere, as in the pages of a mapped checkpoint; data is
+ * const uint16_t *[rows], host memory. */
+typedef enum dtype { DT_F32, DT_BF16, DT_F64, DT_I32, DT_U32, DT_U8, DT_BF16_ROWS } dtype;
 enum { TENSOR_MAX_DIM = 4 };
 
 typedef struct tensor {
@@ -21,10 +23,10 @@ typedef struct tensor {
     int64_t dim[TENSOR_MAX_DIM];
 } tensor;
 
-size_t dtype_size(dtype t);
+size_t dtype_size(dtype t); /* of an element; of DT_BF16_ROWS, of the pointer to a row */
 const char *dtype_name(dtype t);
 int64_t tensor_count(const tensor *t); /* elements */
-size_t tensor_bytes(const tensor *t);
+size_t tensor_bytes(const tensor *t); /* behind data */
 /* Views; dims of 0 elements are legal. tensor_view checks that count matches nothing: the caller owns the claim. */
 tensor tensor_view(void *data, dtype type, int ndim, const int64_t *dim);
 tensor tensor_1d(void *data, dtype type, int64_t n);

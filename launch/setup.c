@@ -156,7 +156,7 @@ static status open_all(setup *s, int need, const char *dir)
     if ((need & SETUP_MODEL) == 0) return ST_OK;
     bool training = (need & SETUP_GRADIENTS) != 0;
     if (s->o.dtype == DTYPE_BF16)
-        TRY(model_create_bf16(&s->m, s->b, &s->mc));
+        TRY(model_create_stored(&s->m, s->b, &s->mc, s->b->host ? DT_BF16_ROWS : DT_BF16));
     else
         TRY(model_create(&s->m, s->b, &s->mc, training));
     TRY(hf_load_weights(s->m, dir));

@@ -5,10 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/rng.h"
+#include "data/file.h"
+#include "data/hf.h"
 #include "kernels/kernels.h"
 #include "tests/common/trainee.h"
 
@@ -173,7 +176,7 @@ static void whole_model(void **state)
         ok(backend_open_cpu(&b, 2, "auto"));
         model *full = NULL, *half = NULL;
         ok(model_create(&full, b, &c, false));
-        ok(model_create_bf16(&half, b, &c));
+        ok(model_create_stored(&half, b, &c, DT_BF16));
         model_init(full, 9);
         ok(model_visit(full, round_tensor, NULL));
         b->params_changed(b);
@@ -190,9 +193,110 @@ static void whole_model(void **state)
     }
 }
 
+/* ---- from a checkpoint, in place ---- */
+
+static char dir[] = "/tmp/test_bf16_XXXXXX";
+
+static void write_as(model *m, const char *type)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    unlink(path);
+    ok(hf_export(m, NULL, dir, type));
+}
+
+static void shift_header(void)
+{
+    char path[128], *text = NULL;
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    ok(file_read(path, &text, &n));
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    uint64_t head = 0;
+    for (int i = 7; i >= 0; i--) head = head << 8 | (uint8_t)text[i];
+    head++;
+    for (int i = 0; i < 8; i++) fputc((int)(head >> 8 * i & 255), f);
+    fwrite(text + 8, 1, (size_t)head - 1, f);
+    fputc(' ', f);
+    fwrite(text + 8 + head - 1, 1, n - 8 - (size_t)head + 1, f);
+    fclose(f);
+    free(text);
+}
+
+typedef struct places {
+    int rows, odd;
+} places;
+
+static status same_rows(void *ctx, const model_tensor *t)
+{
+    const uint16_t *const *row = t->w.data;
+    places *p = ctx;
+    if (t->w.type != DT_BF16_ROWS) return ST_OK;
+    for (int64_t i = 1; i < t->w.dim[0]; i++) assert_ptr_equal(row[i], row[0] + i * t->w.dim[1]);
+    p->rows++;
+    p->odd += (uintptr_t)row[0] % 2 != 0;
+    return ST_OK;
+}
+
+/* However the file holds the values, a model in bf16 gives the bits of the fp32 model loaded from the same file. */
+static void checkpoints(void **state)
+{
+    (void)state;
+    static const char *const dtypes[] = {"bf16", "bf16", "fp32", "fp16"};
+    backend *b = NULL;
+    ok(backend_open_cpu(&b, 2, "auto"));
+    for (int k = 0; k < 8; k++) {
+        model_config c = trainee_config(k % 2, 4, 2);
+        packed p;
+        trainee_batch(&p, &c);
+        packed_all_rows(&p);
+        model *full = NULL, *rows = NULL, *half = NULL;
+        ok(model_create(&full, b, &c, false));
+        ok(model_create_stored(&rows, b, &c, DT_BF16_ROWS));
+        ok(model_create_stored(&half, b, &c, DT_BF16));
+        model_init(full, 9);
+        ok(model_visit(full, round_tensor, NULL));
+        write_as(full, dtypes[k / 2]);
+        if (k / 2 == 1) shift_header(); /* odd addresses: such matrices are copied */
+        ok(hf_load_weights(full, dir));
+        ok(model_visit(full, round_tensor, NULL)); /* of fp16 */
+        b->params_changed(b);
+        ok(hf_load_weights(rows, dir));
+        ok(hf_load_weights(rows, dir)); /* again: the first files are let go */
+        ok(hf_load_weights(half, dir));
+        places at = {0};
+        ok(model_visit(rows, same_rows, &at));
+        assert_true(at.rows > 10 && at.odd == 0);
+        float *h0 = hidden(full, &p), *h1 = hidden(rows, &p), *h2 = hidden(half, &p);
+        assert_memory_equal(h0, h1, (size_t)(p.x.n_row * c.hidden) * sizeof *h0);
+        assert_memory_equal(h0, h2, (size_t)(p.x.n_row * c.hidden) * sizeof *h0);
+        free(h0), free(h1), free(h2);
+        model_destroy(full);
+        model_destroy(rows);
+        model_destroy(half);
+        packed_close(&p);
+    }
+    backend_close(b);
+}
+
+static int make_dir(void **state)
+{
+    (void)state;
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(ops), cmocka_unit_test(every_value),
-                                       cmocka_unit_test(whole_model)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+                                       cmocka_unit_test(whole_model), cmocka_unit_test(checkpoints)};
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

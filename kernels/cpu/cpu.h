@@ -47,7 +47,12 @@ void cpu_error(cpu *c, status st);
 /* y = x w^T + bias for w in fp32 (packed once, kept) or bf16 (read anew). False: out of memory, noted in first_error. */
 bool cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *bias);
 /* Its bf16 part: g->b is not used. */
-bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const uint16_t *w);
+bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const tensor *w);
+/* Row i of a matrix in bf16. */
+static inline const uint16_t *cpu_bf16_row(const tensor *w, int64_t i)
+{
+    return w->type == DT_BF16_ROWS ? ((const uint16_t *const *)w->data)[i] : (const uint16_t *)w->data + i * w->dim[1];
+}
 void cpu_matmul_nn(cpu *c, float *dx, const float *dy, int64_t dy_row, int64_t rows, const tensor *w);
 void cpu_matmul_tn(cpu *c, float *dw, float *dbias, const float *dy, int64_t dy_row, const float *x, int64_t rows,
                    int64_t outputs, int64_t inputs);
@@ -60,7 +65,7 @@ static inline int64_t cols_of(const tensor *t)
     return n;
 }
 #define CHECK_F32(t) CHECK((t)->type == DT_F32)
-#define CHECK_WEIGHT(t) CHECK((t)->type == DT_F32 || (t)->type == DT_BF16)
+#define CHECK_WEIGHT(t) CHECK((t)->type == DT_F32 || ((t)->ndim == 2 && ((t)->type == DT_BF16 || (t)->type == DT_BF16_ROWS)))
 #define CHECK_I32(t) CHECK((t)->type == DT_I32)
 
 #define OPS_PROTOTYPE(name, args) void cpu_##name args;

@@ -60,7 +60,7 @@ bool cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows
                    .rows = (int)rows,
                    .cols = (int)outputs,
                    .depth = (int)inputs};
-    if (w->type == DT_BF16) return cpu_gemm_bf16(c, &g, w->data);
+    if (w->type != DT_F32) return cpu_gemm_bf16(c, &g, w);
     g.b = cpu_pack(c, w);
     if (g.b) run(c, &g);
     return g.b != NULL;

@@ -8,7 +8,7 @@ enum { DEPTH_STEP = 512, COL_STEP = 4 * LANES, ROW_STEP = 48 };
 typedef struct product {
     cpu *c;
     const gemm_args *whole;
-    const uint16_t *w;
+    const tensor *w;
     int row_step, row_tasks;
 } product;
 
@@ -19,9 +19,12 @@ static void product_task(const product *p, int row, int col, float *panels)
     int cols = g->cols - col < COL_STEP ? g->cols - col : COL_STEP, k = 0;
     do {
         int depth = g->depth - k < DEPTH_STEP ? g->depth - k : DEPTH_STEP;
-        for (int o = 0; o < cols; o += LANES)
-            p->c->k->bf16_to_lanes(panels + (int64_t)o * depth, p->w + (int64_t)(col + o) * g->depth + k, g->depth,
-                                   cols - o < LANES ? cols - o : LANES, depth);
+        for (int o = 0; o < cols; o += LANES) {
+            int n = cols - o < LANES ? cols - o : LANES;
+            const uint16_t *from[LANES];
+            for (int i = 0; i < n; i++) from[i] = cpu_bf16_row(p->w, col + o + i) + k;
+            p->c->k->bf16_to_lanes(panels + (int64_t)o * depth, from, n, depth);
+        }
         for (int at = row; at < last; at += ROW_STEP)
             p->c->k->gemm(&(gemm_args){.c = g->c + at * g->c_row + col,
                                        .c_row = g->c_row,
@@ -47,7 +50,7 @@ static void product_tasks(void *ctx, int begin, int end, int thread)
         product_task(p, t % p->row_tasks * p->row_step, t / p->row_tasks * COL_STEP, cpu_scratch(p->c, thread));
 }
 
-bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const uint16_t *w)
+bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const tensor *w)
 {
     if (g->rows == 0 || g->cols == 0) return true;
     if (!cpu_reserve(c, 0, c->n_thread - 1, (size_t)DEPTH_STEP * COL_STEP * sizeof(float))) return false;

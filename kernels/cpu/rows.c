@@ -66,7 +66,7 @@ static void scatter_add(cpu *c, moves *m)
 /* From a table in bf16. */
 typedef struct widened {
     const kern *k;
-    const uint16_t *table;
+    const tensor *table;
     moves m; /* x unused */
 } widened;
 
@@ -79,7 +79,7 @@ static void widen_rows(void *ctx, int begin, int end, int thread)
         if (m->idx[i] < 0)
             memset(m->y + i * m->cols, 0, (size_t)m->cols * sizeof(float));
         else
-            w->k->bf16_widen(m->y + i * m->cols, w->table + m->idx[i] * m->cols, m->cols);
+            w->k->bf16_widen(m->y + i * m->cols, cpu_bf16_row(w->table, m->idx[i]), m->cols);
     }
 }
 
@@ -90,8 +90,8 @@ void cpu_embed_fwd(backend *b, tensor *x, const tensor *table, const tensor *ids
     moves m = check(x, x, ids, table, -1);
     m.x = table->data;
     CHECK(rows_of(x) == m.n);
-    widened w = {cpu_of(b)->k, table->data, m};
-    if (table->type == DT_BF16)
+    widened w = {cpu_of(b)->k, table, m};
+    if (table->type != DT_F32)
         cpu_for(cpu_of(b), m.n, (double)(m.n * m.cols), widen_rows, &w);
     else
         cpu_for(cpu_of(b), m.n, (double)(m.n * m.cols), take_rows, &m);

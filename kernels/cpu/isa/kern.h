@@ -64,7 +64,7 @@ typedef struct attn_bwd_args {
     X(void, to_lanes, (float *to, const float *from, int64_t from_row, int rows, int64_t cols)) \
     X(void, from_lanes, (float *to, int64_t to_row, const float *from, int rows, int64_t cols)) \
     /* the same from bf16, which widens exactly; and one row as it is */ \
-    X(void, bf16_to_lanes, (float *to, const uint16_t *from, int64_t from_row, int rows, int64_t cols)) \
+    X(void, bf16_to_lanes, (float *to, const uint16_t *const *from, int rows, int64_t cols)) \
     X(void, bf16_widen, (float *to, const uint16_t *from, int64_t count)) \
     /* rows of `cols` contiguous floats */ \
     X(void, rmsnorm_fwd, (float *y, float *rstd, const float *x, const float *w, float eps, int64_t rows, int64_t cols)) \

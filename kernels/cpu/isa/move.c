@@ -45,19 +45,19 @@ static void widen_lanes(float *to, v16 t[LANES], int cols)
     }
 }
 
-void SYM(bf16_to_lanes)(float *to, const uint16_t *from, int64_t from_row, int rows, int64_t cols)
+void SYM(bf16_to_lanes)(float *to, const uint16_t *const *from, int rows, int64_t cols)
 {
     enum { STEP = 2 * LANES };
     int64_t c = 0;
     v16 t[LANES];
     for (; rows == LANES && c + STEP <= cols; c += STEP) {
-        UNROLL for (int r = 0; r < LANES; r++) memcpy(&t[r], from + r * from_row + c, sizeof t[r]);
+        UNROLL for (int r = 0; r < LANES; r++) memcpy(&t[r], from[r] + c, sizeof t[r]);
         widen_lanes(to + c * LANES, t, STEP);
     }
     for (; c < cols; c += STEP) {
         int n = cols - c < STEP ? (int)(cols - c) : STEP;
         memset(t, 0, sizeof t);
-        for (int r = 0; r < rows; r++) memcpy(&t[r], from + r * from_row + c, (size_t)n * sizeof *from);
+        for (int r = 0; r < rows; r++) memcpy(&t[r], from[r] + c, (size_t)n * sizeof **from);
         widen_lanes(to + c * LANES, t, n);
     }
 }
