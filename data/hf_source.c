@@ -20,6 +20,7 @@ void hf_source_close(hf_source *s)
         st_close(s->file[i]);
         free(s->name[i]);
     }
+    s->n = 0; /* closing twice is legal */
 }
 
 static status open_file(hf_source *s, const char *dir, const char *name, int *which)
