@@ -72,8 +72,7 @@ static status taps_make(image_taps *t, int n_in, int n_out, resample filter, ima
     t->width = ((int)ceil(support) * 2 + 1 + 3) / 4 * 4;
     double *w = malloc((size_t)n_out * (size_t)t->width * sizeof *w), largest = 0;
     if (!w || !taps_alloc(t, variant != IMAGE_TORCHVISION)) {
-        taps_free(t);
-        free(w);
+        free(w); /* the rest goes with the work */
         return FAIL(ST_ENOMEM, "out of memory for the weights of a resize from %d to %d pixels", n_in, n_out);
     }
     for (int o = 0; o < n_out; o++) {
@@ -95,45 +94,120 @@ static status taps_make(image_taps *t, int n_in, int n_out, resample filter, ima
     return ST_OK;
 }
 
-static status resize_across(image *out, const image *in, int w, resample filter, image_variant variant,
-                            const image_rows *rows)
+/* A resize on its way. Rows stream through both passes, so that what lies between them stays in the cache. */
+typedef struct work {
+    const image *in;
+    image out;
+    const image_rows *rows;
+    image_taps x, y; /* n_out 0: that axis stays */
+    uint8_t *held;   /* rows between the passes */
+    uint8_t *last;   /* one row of the input with room behind it */
+} work;
+
+static size_t pitch_of(int w) { return (size_t)w * 3; }
+
+/* Rows y.. of from[h] across to `to`: at most `most` of them; returns how many. Of the rows of from, `end` is the first
+ * byte that may not be read. */
+static int across_some(const work *k, uint8_t *to, const uint8_t *from, const uint8_t *end, int most, bool has_previous)
 {
-    image_taps t;
-    TRY(taps_make(&t, in->w, w, filter, variant));
-    const size_t from_pitch = (size_t)in->w * 3, to_pitch = (size_t)w * 3;
-    const uint8_t *end = in->rgb + from_pitch * (size_t)in->h;
-    const size_t beyond = (size_t)t.width * 3 + IMAGE_ROW_SLACK; /* what a row's last taps may read past it */
-    uint8_t *last = calloc(1, from_pitch + beyond);
-    status st = last ? image_alloc(out, w, in->h, "resize") : FAIL(ST_ENOMEM, "out of memory for a resize");
-    if (rows->prepare) rows->prepare(&t);
-    for (int y = 0, n; st == ST_OK && y < in->h; y += n) {
-        const uint8_t *from = in->rgb + (size_t)y * from_pitch, *next = from + from_pitch;
-        uint8_t *to = out->rgb + (size_t)y * to_pitch;
-        n = 1;
-        if (y && memcmp(from, from - from_pitch, from_pitch) == 0) { /* many rows of drawn pictures: the same result */
-            memcpy(to, to - to_pitch, to_pitch);
-            continue;
-        }
-        if ((size_t)(end - next) < beyond) from = memcpy(last, from, from_pitch);
-        for (; n < rows->rows && y + n < in->h && (size_t)(end - next) >= from_pitch + beyond; n++, next += from_pitch)
-            if (memcmp(next, next - from_pitch, from_pitch) == 0) break;
-        rows->across(to, to_pitch, from, from_pitch, n, &t);
+    const size_t from_pitch = pitch_of(k->x.n_in), to_pitch = pitch_of(k->x.n_out);
+    const size_t beyond = (size_t)k->x.width * 3 + IMAGE_ROW_SLACK; /* what a row's last taps may read past it */
+    const uint8_t *next = from + from_pitch;
+    if (has_previous &&
+        memcmp(from, from - from_pitch, from_pitch) == 0) { /* rows of drawn pictures: the same result */
+        memcpy(to, to - to_pitch, to_pitch);
+        return 1;
     }
-    free(last);
-    taps_free(&t);
-    return st;
+    if ((size_t)(end - next) < beyond) {
+        memcpy(k->last, from, from_pitch);
+        k->rows->across(to, to_pitch, k->last, from_pitch, 1, &k->x);
+        return 1;
+    }
+    int n = 1;
+    for (; n < k->rows->rows && n < most && (size_t)(end - next) >= from_pitch + beyond; n++, next += from_pitch)
+        if (memcmp(next, next - from_pitch, from_pitch) == 0) break;
+    k->rows->across(to, to_pitch, from, from_pitch, n, &k->x);
+    return n;
 }
 
-static status resize_down(image *out, const image *in, int h, resample filter, image_variant variant,
-                          const image_rows *rows)
+static void across_all(work *k)
 {
-    image_taps t;
-    TRY(taps_make(&t, in->h, h, filter, variant));
-    const size_t pitch = (size_t)in->w * 3;
-    status st = image_alloc(out, in->w, h, "resize");
-    for (int y = 0; st == ST_OK && y < h; y++) rows->down(out->rgb + (size_t)y * pitch, in->rgb, pitch, &t, y);
-    taps_free(&t);
-    return st;
+    const size_t from_pitch = pitch_of(k->in->w), to_pitch = pitch_of(k->out.w);
+    const uint8_t *end = k->in->rgb + from_pitch * (size_t)k->in->h;
+    for (int y = 0; y < k->in->h;)
+        y += across_some(k, k->out.rgb + (size_t)y * to_pitch, k->in->rgb + (size_t)y * from_pitch, end, k->in->h - y,
+                         y > 0);
+}
+
+static void down_all(work *k)
+{
+    const size_t pitch = pitch_of(k->in->w);
+    for (int o = 0; o < k->out.h; o++)
+        k->rows->down(k->out.rgb + (size_t)o * pitch, k->in->rgb + (size_t)k->y.lo[o] * pitch, pitch, &k->y, o);
+}
+
+enum { HELD = 32 }; /* rows made ahead, so that the window need not move with every row */
+
+/* Across into a window of rows, down out of it. */
+static status across_down(work *k)
+{
+    const int room = k->y.width + HELD;
+    const size_t from_pitch = pitch_of(k->in->w), pitch = pitch_of(k->out.w);
+    const uint8_t *end = k->in->rgb + from_pitch * (size_t)k->in->h;
+    if (!(k->held = malloc((size_t)room * pitch))) return FAIL(ST_ENOMEM, "out of memory for a resize");
+    int start = 0, done = 0; /* the window holds the rows start..done-1 */
+    for (int o = 0; o < k->out.h; o++) {
+        const int lo = k->y.lo[o], need = lo + k->y.count[o];
+        if (need - start > room) { /* keep the row before the next one too: it may be the same */
+            const int keep = lo < done ? lo : done - 1;
+            memmove(k->held, k->held + (size_t)(keep - start) * pitch, (size_t)(done - keep) * pitch);
+            start = keep;
+        }
+        while (done < need)
+            done += across_some(k, k->held + (size_t)(done - start) * pitch, k->in->rgb + (size_t)done * from_pitch,
+                                end, room - (done - start) < k->in->h - done ? room - (done - start) : k->in->h - done,
+                                done > start);
+        k->rows->down(k->out.rgb + (size_t)o * pitch, k->held + (size_t)(lo - start) * pitch, pitch, &k->y, o);
+    }
+    return ST_OK;
+}
+
+/* Down into a few rows, across from there. */
+static status down_across(work *k)
+{
+    const size_t from_pitch = pitch_of(k->in->w), pitch = pitch_of(k->out.w);
+    const size_t beyond = (size_t)k->x.width * 3 + IMAGE_ROW_SLACK;
+    if (!(k->held = calloc(1, HELD * from_pitch + beyond))) return FAIL(ST_ENOMEM, "out of memory for a resize");
+    for (int o = 0, n; o < k->out.h; o += n) {
+        n = k->out.h - o < HELD ? k->out.h - o : HELD;
+        for (int i = 0; i < n; i++)
+            k->rows->down(k->held + (size_t)i * from_pitch, k->in->rgb + (size_t)k->y.lo[o + i] * from_pitch,
+                          from_pitch, &k->y, o + i);
+        for (int i = 0; i < n;)
+            i += across_some(k, k->out.rgb + (size_t)(o + i) * pitch, k->held + (size_t)i * from_pitch,
+                             k->held + HELD * from_pitch + beyond, n - i, i > 0);
+    }
+    return ST_OK;
+}
+
+static status run(work *k, resample filter, image_variant variant, bool down_first)
+{
+    const image *in = k->in, *out = &k->out;
+    if (out->w != in->w) {
+        TRY(taps_make(&k->x, in->w, out->w, filter, variant));
+        if (k->rows->prepare) k->rows->prepare(&k->x);
+        k->last = calloc(1, pitch_of(in->w) + (size_t)k->x.width * 3 + IMAGE_ROW_SLACK);
+        if (!k->last) return FAIL(ST_ENOMEM, "out of memory for a resize");
+    }
+    if (out->h != in->h) TRY(taps_make(&k->y, in->h, out->h, filter, variant));
+    if (k->x.n_out && k->y.n_out) return down_first ? down_across(k) : across_down(k);
+    if (k->x.n_out)
+        across_all(k);
+    else if (k->y.n_out)
+        down_all(k);
+    else
+        memcpy(out->rgb, in->rgb, pitch_of(in->w) * (size_t)in->h);
+    return ST_OK;
 }
 
 status image_resize_as(image *out, const image *in, int w, int h, resample filter, image_variant variant,
@@ -148,27 +222,17 @@ status image_resize_as(image *out, const image *in, int w, int h, resample filte
     const image_rows *rows = image_rows_find(isa);
     if (!rows) return FAIL(ST_EUNAVAIL, "this machine cannot resize with %s", isa);
     const bool down_first = variant == IMAGE_PIL13 && in->h > h && in->h - h > 2 * (in->w - w);
-    image mid = {0}, made = {0};
-    const image *from = in;
-    status st = ST_OK;
-    for (int pass = 0; st == ST_OK && pass < 2; pass++) {
-        const bool down = pass == (down_first ? 0 : 1);
-        if (down ? h == from->h : w == from->w) continue;
-        st = down ? resize_down(&made, from, h, filter, variant, rows)
-                  : resize_across(&made, from, w, filter, variant, rows);
-        image_free(&mid);
-        mid = made;
-        made = (image){0};
-        from = &mid;
-    }
-    if (st == ST_OK && from == in) {
-        st = image_alloc(&mid, w, h, "resize");
-        if (st == ST_OK) memcpy(mid.rgb, in->rgb, (size_t)w * (size_t)h * 3);
-    }
+    work k = {.in = in, .rows = rows};
+    TRY(image_alloc(&k.out, w, h, "resize"));
+    status st = run(&k, filter, variant, down_first);
+    taps_free(&k.x);
+    taps_free(&k.y);
+    free(k.held);
+    free(k.last);
     if (st == ST_OK)
-        *out = mid;
+        *out = k.out;
     else
-        image_free(&mid);
+        image_free(&k.out);
     return st;
 }
 

@@ -35,10 +35,9 @@ static void across_generic(uint8_t *to, size_t to_pitch, const uint8_t *from, si
 }
 
 /* Bytes x0..n-1 of the row. */
-static void down_rest(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o, size_t x0)
+static void down_rest(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o, size_t x0)
 {
     const int32_t *w = t->weight + (size_t)o * (size_t)t->width;
-    const uint8_t *first = from + (size_t)t->lo[o] * n;
     enum { BLOCK = 512 };
     int32_t acc[BLOCK];
     for (; x0 < n; x0 += BLOCK) {
@@ -52,9 +51,9 @@ static void down_rest(uint8_t *to, const uint8_t *from, size_t n, const image_ta
     }
 }
 
-static void down_generic(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o)
+static void down_generic(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o)
 {
-    down_rest(to, from, n, t, o, 0);
+    down_rest(to, first, n, t, o, 0);
 }
 
 static const image_rows generic = {"generic", 1, across_generic, down_generic, NULL};
@@ -132,11 +131,10 @@ INLINE int32_t pair_weights(const int16_t *w)
 }
 
 /* Two rows' bytes are interleaved and widened to 16-bit pairs within each 128 bits; packing the four sums undoes it. */
-INLINE AVX2 void down_row(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o, bool two)
+INLINE AVX2 void down_row(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o, bool two)
 {
     const size_t at = (size_t)o * (size_t)t->width;
     const int16_t *low = t->low + at, *high = two ? t->high + at : NULL;
-    const uint8_t *first = from + (size_t)t->lo[o] * n;
     const int count = t->count[o];
     const __m256i half = _mm256_set1_epi32(1 << (t->shift - 1)), zero = _mm256_setzero_si256();
     const __m128i shift = _mm_cvtsi32_si128(t->shift);
@@ -165,15 +163,15 @@ INLINE AVX2 void down_row(uint8_t *to, const uint8_t *from, size_t n, const imag
         const __m256i v = _mm256_packus_epi16(_mm256_packs_epi32(a[0], a[1]), _mm256_packs_epi32(a[2], a[3]));
         _mm256_storeu_si256((__m256i *)(void *)(to + x), v);
     }
-    down_rest(to, from, n, t, o, x);
+    down_rest(to, first, n, t, o, x);
 }
 
-static AVX2 void down_avx2(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o)
+static AVX2 void down_avx2(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o)
 {
     if (t->high)
-        down_row(to, from, n, t, o, true);
+        down_row(to, first, n, t, o, true);
     else
-        down_row(to, from, n, t, o, false);
+        down_row(to, first, n, t, o, false);
 }
 
 /* Blocks of 16 output bytes whose taps start within 64 input bytes: one permutation of 64 bytes picks a pair of taps
@@ -282,11 +280,10 @@ static AVX512 void across_avx512(uint8_t *to, size_t to_pitch, const uint8_t *fr
     }
 }
 
-INLINE AVX512 void down_row_wide(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o, bool two)
+INLINE AVX512 void down_row_wide(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o, bool two)
 {
     const size_t at = (size_t)o * (size_t)t->width;
     const int16_t *low = t->low + at, *high = two ? t->high + at : NULL;
-    const uint8_t *first = from + (size_t)t->lo[o] * n;
     const int count = t->count[o];
     const __m512i half = _mm512_set1_epi32(1 << (t->shift - 1)), zero = _mm512_setzero_si512();
     const __m128i shift = _mm_cvtsi32_si128(t->shift);
@@ -316,12 +313,12 @@ INLINE AVX512 void down_row_wide(uint8_t *to, const uint8_t *from, size_t n, con
     }
 }
 
-static AVX512 void down_avx512(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o)
+static AVX512 void down_avx512(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o)
 {
     if (t->high)
-        down_row_wide(to, from, n, t, o, true);
+        down_row_wide(to, first, n, t, o, true);
     else
-        down_row_wide(to, from, n, t, o, false);
+        down_row_wide(to, first, n, t, o, false);
 }
 
 static const image_rows avx2 = {"avx2", 1, across_avx2, down_avx2, NULL};

@@ -23,8 +23,8 @@ enum { IMAGE_ROW_SLACK = 64 }; /* bytes that across may read beyond the last tap
  * beyond each. */
 typedef void image_across(uint8_t *to, size_t to_pitch, const uint8_t *from, size_t from_pitch, int rows,
                           const image_taps *t);
-/* to[n]: row o of the result. from: the whole picture, rows of n bytes. */
-typedef void image_down(uint8_t *to, const uint8_t *from, size_t n, const image_taps *t, int o);
+/* to[n]: row o of the result. first: row lo[o] of the picture, the others n bytes apart behind it. */
+typedef void image_down(uint8_t *to, const uint8_t *first, size_t n, const image_taps *t, int o);
 
 typedef struct image_rows {
     const char *isa; /* "avx512", "avx2", "generic": the results are equal */
