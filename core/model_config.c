@@ -2,6 +2,7 @@
  * (transformers 4.52 to 4.57), rope_parameters (transformers 5). Defaults are those of transformers' config classes. */
 #include "core/model_config.h"
 
+#include <float.h>
 #include <string.h>
 
 /* No size in a released model comes near these; below them no product of two sizes overflows. */
@@ -49,8 +50,8 @@ static status need_size(const json *j, const char *key, int64_t dflt, int *out)
 static status need_number(const json *j, const char *key, double dflt, double *out)
 {
     const json *v = member(j, key);
-    if (v && (json_kind(v) != JSON_NUMBER || !(json_num(v) > 0)))
-        return FAIL(ST_EINVAL, "config.json: %s must be a positive number", key);
+    if (v && !(json_num(v) >= (double)FLT_MIN && json_num(v) <= (double)FLT_MAX)) /* NaN: no number at all */
+        return FAIL(ST_EINVAL, "config.json: %s must be a positive number that fp32 holds", key);
     *out = v ? json_num(v) : dflt;
     return ST_OK;
 }
@@ -289,7 +290,7 @@ static status check_vision(const model_config *c)
          "every size in vision_config must be positive");
     WANT(v->hidden % v->n_head == 0 && v->hidden / v->n_head % 4 == 0,
          "vision_config: hidden_size %d must be num_heads %d times a multiple of 4", v->hidden, v->n_head);
-    WANT((int64_t)v->merge * v->merge * v->hidden <= MAX_SIZE &&
+    WANT((int64_t)v->merge * v->merge <= MAX_SIZE / v->hidden &&
              (int64_t)v->patch * v->patch <= MAX_SIZE / v->in_channels / v->temporal_patch &&
              2 * (int64_t)v->intermediate <= MAX_SIZE,
          "vision_config: spatial_merge_size^2 * hidden_size, the numbers of a patch and 2 * intermediate_size must be "

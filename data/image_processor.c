@@ -37,8 +37,9 @@ static status read_triple(const json *j, const char *key, bool positive, float o
         return FAIL(ST_EINVAL, "image processor: %s must have 3 numbers", key);
     for (int i = 0; i < 3; i++) {
         double v = json_num(json_at(a, i));
-        if (!isfinite(v) || (positive && v <= 0))
-            return FAIL(ST_EINVAL, "image processor: %s[%d] must be a%s number", key, i, positive ? " positive" : "");
+        if (!(fabs(v) <= 1e6 && (!positive || v >= 1e-6))) /* colours are 0..1; NaN is no number at all */
+            return FAIL(ST_EINVAL, "image processor: %s[%d] must be a number from %s to 1e6", key, i,
+                        positive ? "1e-6" : "-1e6");
         out[i] = (float)v;
     }
     return ST_OK;
