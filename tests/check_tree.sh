@@ -65,6 +65,10 @@ while IFS= read -r f; do
     esac
 done < <(git ls-files -co --exclude-standard -- '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' 2>/dev/null || find $layers tests -name '*.[ch]')
 
+# ---- what tests are compared with stays small
+n=$(find tests/fixtures -type f -not -path '*/__pycache__/*' -exec cat {} + | wc -c)
+[ "$n" -le $((8 << 20)) ] || fail "tests/fixtures: $n bytes, the limit is 8 MiB"
+
 # ---- a header compiles alone
 cc=${CC:-gcc}
 command -v "$cc" >/dev/null || { echo "SKIP: no $cc"; exit 77; }
