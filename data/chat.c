@@ -352,11 +352,6 @@ status chat_append_sampled(const chat *c, chat_seq *s, const int32_t *id, int n)
 
 status chat_append_tool(const chat *c, chat_seq *s, const char *text, const int32_t (*grids)[3], int n_image)
 {
-    if (c->style->tool == CHAT_TOOL_ROLE)
-        return FAIL(ST_EINVAL,
-                    "the chat style %s has no turn for tool output; set model.chat_style to one that has, as "
-                    "qwen2_5_vl_tools",
-                    c->style->name);
     part *parts = calloc((size_t)n_image + 1, sizeof *parts);
     if (!parts) return FAIL(ST_ENOMEM, "out of memory for a tool result of %d images", n_image);
     parts[0].text = (char *)text;

@@ -55,8 +55,8 @@ status chat_append_generation_prompt(const chat *c, chat_seq *s);
 /* Ids the policy sampled, mask 1, kept as they are; if they don't end in im_end (cut), im_end is added with mask 0;
  * then "\n" with mask 0. */
 status chat_append_sampled(const chat *c, chat_seq *s, const int32_t *id, int n);
-/* A tool result as a user turn: text (plain) then the images. n images with their grids. ST_EINVAL in a style whose
- * template has no such turn. */
+/* A tool result as a turn of its own, in the way of the style: text (plain) then the images. n images with their grids.
+ */
 status chat_append_tool(const chat *c, chat_seq *s, const char *text, const int32_t (*grids)[3], int n_image);
 /* Ids that sampling must never produce: ban[vocab] u8, 1 = banned (im_start, vision and image pads, tool_response tags,
  * endoftext, rows without a string). im_end ends a turn and is allowed. */

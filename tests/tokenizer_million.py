@@ -3,7 +3,8 @@
     tokenizer_million.py train DIR [MERGES]     learns a tokenizer from the machine's own multilingual documentation
                                                 and writes it the ways Qwen checkpoints are found: DIR/strings.json and
                                                 DIR/pairs.json (merges as "A B" and ["A", "B"]), DIR/v5/ (as transformers 5
-                                                saves it, with vocab.json and merges.txt beside it), DIR/corpus.txt
+                                                saves it, with vocab.json and merges.txt beside it), DIR/corpus.txt,
+                                                and texts for bench_tokenizer (documents.txt, short.txt, ...)
     tokenizer_million.py cases T.json COUNT [SEED [CORPUS]] | build/release/test_tokenizer T.json -
                                                 COUNT strings, generated and cut from the documentation (CORPUS)
     tokenizer_million.py points T.json | ...    every code point in 8 contexts: 8.9 million strings
@@ -82,6 +83,25 @@ def corpus(limit):
                     break
 
 
+def bench_texts(folder, texts):
+    """For bench_tokenizer: documents of all languages, the same in pieces, and single languages."""
+    def put_texts(name, parts, limit):
+        open(f"{folder}/{name}.txt", "w", encoding="utf-8", newline="").write("\0".join(p for p in parts if p)[:limit])
+
+    def files(pattern, n):
+        return [read(p)[:100000].replace("\0", "\n") for p in sorted(glob.glob(pattern))[:n]]
+    texts = texts[:]
+    random.Random(1).shuffle(texts)
+    put_texts("documents", texts, 8000000)
+    pieces = [t[i:i + 200] for t in texts for i in range(0, len(t), 200)]
+    random.Random(2).shuffle(pieces)
+    put_texts("short", pieces[:20000], 8000000)
+    put_texts("english", files("/usr/share/doc/*/copyright", 200), 4000000)
+    put_texts("python", files("/usr/lib/python3.*/*.py", 150), 4000000)
+    for lang, name in (("zh_CN", "chinese"), ("ru", "russian"), ("hi", "hindi"), ("ko", "korean")):
+        put_texts(name, files(f"/usr/share/locale/{lang}/LC_MESSAGES/*.mo", 200), 1500000)
+
+
 def qwen(model):
     t = Tokenizer(model)
     t.normalizer = normalizers.NFC()
@@ -96,6 +116,7 @@ def train(folder, merges):
     os.makedirs(folder + "/v5", exist_ok=True)
     texts = list(corpus(24 * MIB))
     open(folder + "/corpus.txt", "w", encoding="utf-8", newline="").write("\0".join(texts))
+    bench_texts(folder, texts)
     t = qwen(models.BPE())
     t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=256 + merges, show_progress=False,
                                                      initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
