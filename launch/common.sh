@@ -10,8 +10,8 @@ die() { printf '%s%s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
 clock() { local s=$1; if [ "$s" -ge 60 ]; then printf '%dm%02ds' $((s / 60)) $((s % 60)); else printf '%ds' "$s"; fi; }
 
 packages_build="build-essential cmake ninja-build pkg-config libyaml-dev libzstd-dev libhdf5-dev libpng-dev
-    libjpeg62-turbo-dev libwebp-dev libgif-dev libdeflate-dev
-    libopenmpi-dev openmpi-bin libpython3-dev libexpat1-dev zlib1g-dev"
+    libjpeg62-turbo-dev libwebp-dev libgif-dev libdeflate-dev libopenmpi-dev openmpi-bin libpython3-dev libexpat1-dev
+    zlib1g-dev"
 packages_run="python3-numpy python3-pil"
 packages_test="libcmocka-dev python3-h5py python3-matplotlib chromium"
 
