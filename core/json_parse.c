@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_DEPTH = 64, MAX_NUMBER = 1024, INDEX_FROM = 17, CHUNK = 1 << 16, CHUNK_MAX = 1 << 24 };
 
@@ -415,6 +416,11 @@ status json_read_file(json **root, const char *path, size_t max_bytes)
     size_t cap = 1 << 16, n = 0;
     char *text = malloc(cap);
     status st = ST_OK;
+    struct stat s; /* a pipe has no size and is read up to the limit */
+    if (fstat(fileno(f), &s) == 0 && S_ISREG(s.st_mode) && (uintmax_t)s.st_size > max_bytes) {
+        st = FAIL(ST_EINVAL, "%s: larger than the %zu bytes allowed here", path, max_bytes);
+        goto out;
+    }
     while (text != NULL) {
         n += fread(text + n, 1, cap - n, f);
         if (n > max_bytes) {

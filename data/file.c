@@ -27,6 +27,11 @@ status file_read(const char *path, char **out, size_t *n)
     if (!f) return FAIL(ST_EIO, "cannot open %s: %s", path, strerror(errno));
     struct stat s;
     bool regular = fstat(fileno(f), &s) == 0 && S_ISREG(s.st_mode);
+    if (regular && s.st_size > FILE_MAX_BYTES) {
+        fclose(f);
+        return FAIL(ST_EINVAL, "%s has %lld bytes, more than a file of its kind can (%d)", path, (long long)s.st_size,
+                    FILE_MAX_BYTES);
+    }
     char *text = regular ? malloc((size_t)s.st_size + 1) : NULL;
     bool ok = text && fread(text, 1, (size_t)s.st_size, f) == (size_t)s.st_size;
     fclose(f);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "data/image_codec.h"
 
@@ -73,6 +74,11 @@ static status read_bytes(const char *path, uint8_t **bytes, size_t *n)
     uint8_t *b = NULL;
     size_t len = 0, cap = 0;
     const size_t limit = (size_t)1 << 30;
+    struct stat s; /* a pipe has no size and is read up to the limit */
+    if (fstat(fileno(f), &s) == 0 && S_ISREG(s.st_mode) && (uintmax_t)s.st_size > limit) {
+        fclose(f);
+        return FAIL(ST_EINVAL, "%s: larger than an image file can be here (%zu bytes)", path, limit);
+    }
     for (;;) {
         if (len == cap) {
             cap = cap ? 2 * cap : 65536;
