@@ -3,7 +3,7 @@
  * so a decoding step reads every weight once, as two bytes. The accumulators wait in y between two blocks. */
 #include "kernels/cpu/cpu.h"
 
-enum { DEPTH_STEP = 512, COL_STEP = 4 * LANES, ROW_STEP = 48 };
+enum { DEPTH_STEP = 256, COL_STEP = 4 * LANES, ROW_STEP = 48 };
 
 typedef struct product {
     cpu *c;

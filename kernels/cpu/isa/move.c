@@ -33,32 +33,32 @@ void SYM(from_lanes)(float *to, int64_t to_row, const float *from, int rows, int
 }
 
 /* Two neighbours of a row are one 32-bit lane, so one transposition turns 32 columns. */
-static void widen_lanes(float *to, v16 t[LANES], int cols)
+INLINE void widen_pair(float *to, v16 pair, bool both)
 {
-    v_transpose(t);
-    UNROLL for (int k = 0; k < LANES; k++)
-    {
-        i16 pair = v_bits(t[k]);
-        if (2 * k < cols) v_store(to + 2 * k * LANES, v_from_bits(i_shl(pair, 16)));
-        if (2 * k + 1 < cols)
-            v_store(to + (2 * k + 1) * LANES, v_from_bits(i_and(pair, i_set1((int32_t)0xffff0000u))));
-    }
+    v_store(to, v_from_bits(i_shl(v_bits(pair), 16)));
+    if (both) v_store(to + LANES, v_from_bits(i_and(v_bits(pair), i_set1((int32_t)0xffff0000u))));
 }
 
 void SYM(bf16_to_lanes)(float *to, const uint16_t *const *from, int rows, int64_t cols)
 {
-    enum { STEP = 2 * LANES };
+    enum { STEP = 2 * LANES, AHEAD = 4 * STEP };
     int64_t c = 0;
     v16 t[LANES];
     for (; rows == LANES && c + STEP <= cols; c += STEP) {
-        UNROLL for (int r = 0; r < LANES; r++) memcpy(&t[r], from[r] + c, sizeof t[r]);
-        widen_lanes(to + c * LANES, t, STEP);
+        UNROLL for (int r = 0; r < LANES; r++)
+        {
+            __builtin_prefetch(from[r] + c + AHEAD); /* rows are too many streams for the hardware to foresee */
+            memcpy(&t[r], from[r] + c, sizeof t[r]);
+        }
+        v_transpose(t);
+        UNROLL for (int k = 0; k < LANES; k++) widen_pair(to + (c + 2 * k) * LANES, t[k], true);
     }
     for (; c < cols; c += STEP) {
         int n = cols - c < STEP ? (int)(cols - c) : STEP;
         memset(t, 0, sizeof t);
         for (int r = 0; r < rows; r++) memcpy(&t[r], from[r] + c, (size_t)n * sizeof **from);
-        widen_lanes(to + c * LANES, t, n);
+        v_transpose(t);
+        for (int k = 0; 2 * k < n; k++) widen_pair(to + (c + 2 * k) * LANES, t[k], 2 * k + 1 < n);
     }
 }
 
