@@ -1,6 +1,7 @@
 /* Products with weights in bf16 as they lie in a checkpoint, from 1 row (a decoding step) to a picture's: bench_bf16
  * [THREADS]. The weights are larger than any cache, so few rows are bound by reading them: GB/s of weights, beside the
- * rate at which the same threads just add them up; many rows by arithmetic: GFLOP/s, beside fp32 weights packed before. */
+ * rate at which the same threads just add them up; many rows by arithmetic: GFLOP/s, beside fp32 weights packed before.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,8 @@ static void add_up(void *ctx, int begin, int end, int thread)
     (void)ctx;
     const uint64_t *p = (const uint64_t *)(const void *)(all + (size_t)begin * IN);
     uint64_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-    for (size_t i = 0; i < (size_t)(end - begin) * IN / 4; i += 4) s0 += p[i], s1 += p[i + 1], s2 += p[i + 2], s3 += p[i + 3];
+    for (size_t i = 0; i < (size_t)(end - begin) * IN / 4; i += 4)
+        s0 += p[i], s1 += p[i + 1], s2 += p[i + 2], s3 += p[i + 3];
     sums[thread] += s0 + s1 + s2 + s3;
 }
 

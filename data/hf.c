@@ -1,10 +1,11 @@
 /* Reading Hugging Face model directories: config and weights.
  *
- * Weights are read in large pieces by all threads straight to where they are used; only a piece whose dtype differs goes
- * through a buffer. Matrices of a model in bf16 stay in the file's pages, which are only brought in: nothing is copied,
- * and processes of one machine share them. Every rank holds all weights (ZeRO-1 shards the moments, which no such directory has), so every rank
- * reads every byte of them once; ranks of one node read from the same page cache. What is not read: a head that repeats
- * the embedding is compared with it, not kept, and buffers such as inv_freq are left alone. */
+ * Weights are read in large pieces by all threads straight to where they are used; only a piece whose dtype differs
+ * goes through a buffer. Matrices of a model in bf16 stay in the file's pages, which are only brought in: nothing is
+ * copied, and processes of one machine share them. Every rank holds all weights (ZeRO-1 shards the moments, which no
+ * such directory has), so every rank reads every byte of them once; ranks of one node read from the same page cache.
+ * What is not read: a head that repeats the embedding is compared with it, not kept, and buffers such as inv_freq are
+ * left alone. */
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>

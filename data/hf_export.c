@@ -1,7 +1,8 @@
 /* Writing Hugging Face model directories: from a model in memory, or from another directory without one.
  *
  * Tensors keep the names they were read under, the config its text. A run trains in fp32 from weights of any dtype; its
- * checkpoints carry that dtype as metadata (source_dtype), so that exporting one gives back what the run started from. */
+ * checkpoints carry that dtype as metadata (source_dtype), so that exporting one gives back what the run started from.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,8 +129,7 @@ static status write_model(export *x, model *m, const char *side_dir, const char 
     if (st == ST_OK) st = take_names(x, m, side_dir, &s, &match, &was);
     const char *const meta[] = {source_key, was, NULL};
     bool noted = was && strcmp(was, x->stored) != 0;
-    if (st == ST_OK)
-        st = hf_write_weights(out_dir, x->entry, x->n, HF_SHARD_BYTES, noted ? meta : NULL, fill_entry, x);
+    if (st == ST_OK) st = hf_write_weights(out_dir, x->entry, x->n, HF_SHARD_BYTES, noted ? meta : NULL, fill_entry, x);
     free(x->entry);
     free(x->weight);
     hf_match_close(&match);

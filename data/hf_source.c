@@ -99,8 +99,12 @@ static const char *bare(const char *name, char *part)
     static const struct {
         const char *prefix;
         char part;
-    } all[] = {{"model.language_model.", 't'}, {"model.visual.", 'v'}, {"language_model.", 't'},
-               {"visual.", 'v'},               {"lm_head.", 'h'},      {"model.", 't'}};
+    } all[] = {{"model.language_model.", 't'},
+               {"model.visual.", 'v'},
+               {"language_model.", 't'},
+               {"visual.", 'v'},
+               {"lm_head.", 'h'},
+               {"model.", 't'}};
     *part = '?';
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         size_t n = strlen(all[i].prefix);

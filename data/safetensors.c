@@ -134,8 +134,8 @@ static status read_meta(st_file *f, json *meta)
     return ST_OK;
 }
 
-/* The header is cut into its members here and each is parsed by itself, so that a hostile header of 100 MB costs no tree
- * of it. */
+/* The header is cut into its members here and each is parsed by itself, so that a hostile header of 100 MB costs no
+ * tree of it. */
 typedef struct scan {
     const char *path, *begin, *at, *end;
 } scan;
@@ -234,14 +234,16 @@ static status read_member(st_file *f, scan *s, char **room, const char *data)
     bool is_meta = !strcmp(name, "__metadata__");
     if (is_meta && f->meta) return FAIL(ST_EINVAL, "%s: __metadata__ appears twice", f->path);
     if (from == s->end || *from != '{')
-        return is_meta ? FAIL(ST_EINVAL, "%s: __metadata__ must be an object", f->path)
-                       : FAIL(ST_EINVAL, "%s: tensor %s must have exactly dtype, shape and data_offsets", f->path, name);
+        return is_meta
+                   ? FAIL(ST_EINVAL, "%s: __metadata__ must be an object", f->path)
+                   : FAIL(ST_EINVAL, "%s: tensor %s must have exactly dtype, shape and data_offsets", f->path, name);
     TRY(skip_value(s, is_meta ? MAX_META : MAX_ENTRY));
     TRY(parse_piece(&j, s, from));
     if (is_meta) return read_meta(f, j);
     status st = grow(f);
     if (st == ST_OK) memset(&f->t[f->n], 0, sizeof *f->t);
-    if (st == ST_OK) st = read_entry(&f->t[f->n], name, j, data, (size_t)((const char *)f->map + f->size - data), f->path);
+    if (st == ST_OK)
+        st = read_entry(&f->t[f->n], name, j, data, (size_t)((const char *)f->map + f->size - data), f->path);
     json_free(j);
     f->n += st == ST_OK;
     return st;

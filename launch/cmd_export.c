@@ -43,12 +43,12 @@ status cmd_export(int argc, char **argv)
     hf_export_opts o = {0};
     char *to = NULL, *from = NULL;
     bool helped = false;
-    const arg table[] = {{"out", ARG_STR, &to, "DIR", "where the Hugging Face directory is written"},
-                         {"to", ARG_STR, &to, "DIR", "the same"},
-                         {"dtype", ARG_STR, &o.dtype, "fp32|bf16|fp16",
-                          "of the weights (as they are; of a run, what it started from)"},
-                         {"shard-size", ARG_INT, &o.shard_bytes, "BYTES", "of tensors in one file (5000000000)"},
-                         {.name = NULL}};
+    const arg table[] = {
+        {"out", ARG_STR, &to, "DIR", "where the Hugging Face directory is written"},
+        {"to", ARG_STR, &to, "DIR", "the same"},
+        {"dtype", ARG_STR, &o.dtype, "fp32|bf16|fp16", "of the weights (as they are; of a run, what it started from)"},
+        {"shard-size", ARG_INT, &o.shard_bytes, "BYTES", "of tensors in one file (5000000000)"},
+        {.name = NULL}};
     TRY(args_parse(argc, argv, "writes a model as a Hugging Face directory: RUN, CHECKPOINT or MODEL directory",
                    "codedance export runs/demo --out out", table, &pos, &helped));
     if (helped) return ST_OK;

@@ -1,5 +1,5 @@
-/* Hostile sizes: headers and indexes as large as the format allows, made of what blows up in memory or time. Each is one
- * clear error with little more address space than the file itself. */
+/* Hostile sizes: headers and indexes as large as the format allows, made of what blows up in memory or time. Each is
+ * one clear error with little more address space than the file itself. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -161,8 +161,8 @@ static void many_tensors(void **state)
     assert_non_null(f);
     fseek(f, 8, SEEK_SET);
     for (int i = 0; i < N; i++)
-        fprintf(f, "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[%d,%d]}", i ? ',' : '{', (int)((int64_t)i * 7919 % N),
-                i % 2, i / 2, i / 2 + i % 2);
+        fprintf(f, "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[%d],\"data_offsets\":[%d,%d]}", i ? ',' : '{',
+                (int)((int64_t)i * 7919 % N), i % 2, i / 2, i / 2 + i % 2);
     fputc('}', f);
     uint64_t n = (uint64_t)ftell(f) - 8;
     for (int i = 0; i < N / 2; i++) fputc(i, f);

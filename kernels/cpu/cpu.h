@@ -44,7 +44,8 @@ double cpu_fma_peak(backend *b);                          /* backend.peak_gflops
 void cpu_error(cpu *c, status st);
 
 /* Building blocks of linear_* and the head, on plain memory. */
-/* y = x w^T + bias for w in fp32 (packed once, kept) or bf16 (read anew). False: out of memory, noted in first_error. */
+/* y = x w^T + bias for w in fp32 (packed once, kept) or bf16 (read anew). False: out of memory, noted in first_error.
+ */
 bool cpu_matmul_nt(cpu *c, float *y, int64_t y_row, const float *x, int64_t rows, const tensor *w, const float *bias);
 /* Its bf16 part: g->b is not used. */
 bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const tensor *w);
@@ -65,7 +66,8 @@ static inline int64_t cols_of(const tensor *t)
     return n;
 }
 #define CHECK_F32(t) CHECK((t)->type == DT_F32)
-#define CHECK_WEIGHT(t) CHECK((t)->type == DT_F32 || ((t)->ndim == 2 && ((t)->type == DT_BF16 || (t)->type == DT_BF16_ROWS)))
+#define CHECK_WEIGHT(t) \
+    CHECK((t)->type == DT_F32 || ((t)->ndim == 2 && ((t)->type == DT_BF16 || (t)->type == DT_BF16_ROWS)))
 #define CHECK_I32(t) CHECK((t)->type == DT_I32)
 
 #define OPS_PROTOTYPE(name, args) void cpu_##name args;

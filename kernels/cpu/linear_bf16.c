@@ -1,6 +1,6 @@
 /* Products with weights in bf16. Widening is exact and the chain the same, so the bits are those of fp32 weights of the
- * same values. Nothing is kept: a task widens a block of weights into a buffer in its cache and uses it for all its rows,
- * so a decoding step reads every weight once, as two bytes. The accumulators wait in y between two blocks. */
+ * same values. Nothing is kept: a task widens a block of weights into a buffer in its cache and uses it for all its
+ * rows, so a decoding step reads every weight once, as two bytes. The accumulators wait in y between two blocks. */
 #include "kernels/cpu/cpu.h"
 
 enum { DEPTH_STEP = 256, COL_STEP = 4 * LANES, ROW_STEP = 48 };
