@@ -1,6 +1,7 @@
-/* What a picture costs from its file's bytes to the model's patches: CPU time of one thread, least of REPEATS, by stage.
- * bench_image pil|pil13|torchvision REPEATS PROCESSOR_DIR FILE...      one line a file: milliseconds and sizes, then the
- * name. benchmarks/image_peer.py runs it beside Pillow with the transformers processor. */
+/* What a picture costs from its file's bytes to the model's patches: CPU time of one thread, least of REPEATS.
+ *   bench_image pil|pil13|torchvision REPEATS PROCESSOR_DIR FILE...
+ * prints a line a file: milliseconds of decode, resize, patches, all; sizes; the name. benchmarks/image_peer.py runs
+ * it beside Pillow with the processors of transformers. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
