@@ -130,10 +130,24 @@ static int find_orientation(png_structp png, png_infop info)
     return v;
 }
 
+/* libpng allocates what some chunks say of their length before it misses the bytes. */
+static bool chunk_ends_late(const uint8_t *bytes, size_t n)
+{
+    for (size_t at = 8; n - at >= 12;) { /* length, type, data, CRC */
+        const uint8_t *b = bytes + at;
+        size_t len = (size_t)b[0] << 24 | (size_t)b[1] << 16 | (size_t)b[2] << 8 | b[3];
+        if (len > n - at - 12) return true;
+        if (memcmp(b + 4, "IEND", 4) == 0) return false;
+        at += len + 12;
+    }
+    return false;
+}
+
 status image_decode_png(image *out, int *orientation, const uint8_t *bytes, size_t n, const char *what)
 {
     *orientation = 0;
     if (image_png_quick(out, bytes, n)) return ST_OK;
+    if (chunk_ends_late(bytes, n)) return FAIL(ST_EINVAL, "%s: damaged PNG: the data ends too early", what);
     reader r = {.at = bytes, .left = n};
     png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, r.error, keep_error, drop_warning);
     png_infop info = png ? png_create_info_struct(png) : NULL;
