@@ -86,7 +86,7 @@ static void split_thought(span *thought, span *said)
 {
     const size_t n_open = strlen("<think>"), n_close = strlen("</think>");
     const char *first = memmem(said->s, said->n, "</think>", n_close), *last = find_last(*said, "</think>"), *open;
-    if (!first) return;
+    if (!first || !last) return;
     *thought = span_strip((span){said->s, (size_t)(first - said->s)}, false, true);
     open = find_last(*thought, "<think>");
     if (open) *thought = (span){open + n_open, thought->n - (size_t)(open + n_open - thought->s)};
@@ -173,7 +173,7 @@ static status render_assistant(chat_text *r, const talk *t, int at)
         }
         chat_text_string(&joined, m->parts[i].text);
     }
-    status st = add_said(r, t, at, joined.n ? (span){joined.text, joined.n} : (span){"", 0});
+    status st = add_said(r, t, at, (span){joined.text ? joined.text : "", joined.n});
     free(joined.text);
     TRY(st);
     TRY(chat_text_flush(r, true, 1));
