@@ -10,7 +10,8 @@ for python in ${2:+"$2"} python3 /usr/bin/python3; do
     "$python" -c "$need" >/dev/null 2>&1 || continue
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    "$python" "$here/hf_parity.py" "$build/codedance" "$work" && "$python" "$here/hf_fixtures.py" "$build/codedance" "$work"
+    "$python" "$here/hf_parity.py" "$build/codedance" "$work" &&
+        "$python" "$here/hf_fixtures.py" "$build/codedance" "$work" && "$python" "$here/hf_dtypes.py" "$build/codedance" "$work"
     exit
 done
 echo "SKIP: no python with torch, pillow and transformers >= 4.49 (give one as the second argument)"

@@ -90,7 +90,7 @@ static void refused_within(size_t extra, const char *want)
     if (st == ST_OK) fail_msg("accepted; wanted '%s'", want);
     if (!strstr(fail_message(), want)) fail_msg("'%s' does not say '%s'", fail_message(), want);
     assert_true(strlen(fail_message()) < 1000);
-    assert_true(end.tv_sec - begin.tv_sec < 20);
+    if (LIMITED) assert_true(end.tv_sec - begin.tv_sec < 20);
 }
 
 static void headers(void **state)
@@ -115,7 +115,7 @@ static void headers(void **state)
     write_header(100 * MB, "{\"a\":{\"", "\\\"", "", 0);
     refused_within(2 * MB + 100 * MB, "longer than any tensor's");
     /* two million entries, one key: every one is well-formed, so they are kept until names are compared */
-    write_header(100 * MB, "{", "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},",
+    write_header(LIMITED ? 100 * MB : 10 * MB, "{", "\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},",
                  "\"b\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0);
     refused_within(1000 * (size_t)MB, "tensor a appears twice");
 }
