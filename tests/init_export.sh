@@ -68,6 +68,17 @@ same narrow/config.json a16/config.json
 "$exe" export f16 --out f16again >/dev/null
 for f in f16/*; do same "$f" "f16again/${f#f16/}"; done
 
+# Read where they lie, such weights give the same log-probs as widened ones, to the last digit.
+"$exe" score --model a16 data/data.jsonl --limit 4 >score.fp32
+"$exe" score --model a16 --dtype bf16 data/data.jsonl --limit 4 >score.bf16
+same score.fp32 score.bf16
+[ "$(wc -l <score.bf16)" -eq 4 ] || die "score printed $(wc -l <score.bf16) lines"
+"$exe" generate --model a16 --dtype bf16 --ask "How many?" --set rollout.max_turns=0 --set rollout.max_new_tokens=8 \
+    --set rollout.temperature=0 >said.bf16 || die "generate --dtype bf16"
+refuses 2 "--dtype half: fp32 or bf16" "$exe" score --model a16 --dtype half data/data.jsonl
+refuses 1 "bf16 is for inference" "$exe" train "$here/configs/demo.yaml" --set model.path=a16 --set model.dtype=bf16 \
+    --set run.dir=trained
+
 # Shards: the same tensors, whoever cuts them, and back into one file.
 init tokenizer.json --seed 3 --min-pixels 7056 --max-pixels 7056 --resample 4 --shard-size 1000000 --out cut >/dev/null
 [ ! -e cut/model.safetensors ] && [ -e cut/model.safetensors.index.json ] || die "no shards"
