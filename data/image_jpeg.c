@@ -104,9 +104,10 @@ static status read_header(reader *r, const uint8_t *bytes, size_t n, const char 
     jpeg_read_header(j, TRUE);
     if (j->num_components != 1 && j->num_components != 3 && j->num_components != 4)
         return FAIL(ST_EINVAL, "%s: a JPEG of %d components; gray, colour and CMYK are known", what, j->num_components);
-    /* A block of 8x8 takes at least one bit of Huffman code. */
+    /* A block of 8x8 takes at least one bit of Huffman code. Of arithmetic code it may take next to nothing, so that
+     * 106 bytes could ask for 1.5 GB; flat pictures take more than a 64th of a bit with their headers. */
     size_t blocks = (size_t)j->comp_info[0].width_in_blocks * j->comp_info[0].height_in_blocks;
-    if (!j->arith_code && blocks / 8 > n)
+    if (blocks / 8 / (j->arith_code ? 64 : 1) > n)
         return FAIL(ST_EINVAL, "%s: damaged JPEG: %ux%u pixels cannot come from %zu bytes", what, j->image_width,
                     j->image_height, n);
     return image_alloc(&r->im, j->image_width, j->image_height, what);
