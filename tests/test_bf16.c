@@ -103,9 +103,10 @@ static void ops(void **state)
     (void)state;
     /* around every edge: 16 outputs a panel, 32 columns a turn, 512 columns a block, 64 outputs a task, 48 rows a step
      */
-    static const int shape[][3] = {{1, 1, 1},   {1, 16, 32},     {1, 64, 512},  {2, 65, 513},
-                                   {3, 15, 31}, {16, 129, 1030}, {49, 200, 33}, {1, 40, 2048},
-                                   {5, 0, 7},   {97, 130, 600},  {400, 70, 520}};
+    static const int shape[][3] = {{1, 1, 1},     {1, 16, 32},     {1, 64, 512},  {2, 65, 513},
+                                   {3, 15, 31},   {16, 129, 1030}, {49, 200, 33}, {1, 40, 2048},
+                                   {5, 0, 7},     {97, 130, 600},  {4, 33, 95},   {6, 20, 64},
+                                   {7, 64, 2049}, {8, 100, 257},   {9, 31, 40},   {400, 70, 520}};
     for (int i = 0; i < 3; i++) {
         if (!cpu_isa_has(isas[i])) continue;
         for (int threads = 1; threads <= 4; threads += 3) {

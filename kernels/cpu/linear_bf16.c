@@ -50,9 +50,36 @@ static void product_tasks(void *ctx, int begin, int end, int thread)
         product_task(p, t % p->row_tasks * p->row_step, t / p->row_tasks * COL_STEP, cpu_scratch(p->c, thread));
 }
 
+/* A decoding step: nothing is widened in memory. */
+static void few_tasks(void *ctx, int begin, int end, int thread)
+{
+    (void)thread;
+    const product *p = ctx;
+    const gemm_args *g = p->whole;
+    for (int o = begin * LANES; o < end * LANES && o < g->cols; o += LANES) {
+        bf16_args a = {.y = g->c + o,
+                       .x = g->a,
+                       .bias = g->bias ? g->bias + o : NULL,
+                       .y_row = g->c_row,
+                       .x_row = g->a_row,
+                       .depth = g->depth,
+                       .outputs = g->cols - o < LANES ? g->cols - o : LANES};
+        for (int i = 0; i < LANES; i++) a.w[i] = cpu_bf16_row(p->w, i < a.outputs ? o + i : o);
+        for (int row = 0; row < g->rows; row += a.rows, a.x += a.rows * a.x_row, a.y += a.rows * a.y_row) {
+            a.rows = g->rows - row < BF16_FEW ? g->rows - row : BF16_FEW;
+            p->c->k->bf16_few(&a);
+        }
+    }
+}
+
 bool cpu_gemm_bf16(cpu *c, const gemm_args *g, const tensor *w)
 {
     if (g->rows == 0 || g->cols == 0) return true;
+    if (g->rows <= 2 * BF16_FEW) { /* the second time from the cache */
+        product few = {.c = c, .whole = g, .w = w};
+        cpu_for(c, (g->cols + LANES - 1) / LANES, 2.0 * g->rows * g->cols * g->depth, few_tasks, &few);
+        return true;
+    }
     if (!cpu_reserve(c, 0, c->n_thread - 1, (size_t)DEPTH_STEP * COL_STEP * sizeof(float))) return false;
     int col_tasks = (g->cols + COL_STEP - 1) / COL_STEP;
     int row_tasks = (4 * c->n_thread + col_tasks - 1) / col_tasks; /* each of them widens the weights again */

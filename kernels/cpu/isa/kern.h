@@ -28,6 +28,17 @@ typedef struct gemm_args {
     bool chain;
 } gemm_args;
 
+/* y[r, o] = fma(x[r, k], w[o][k], .) for k ascending from 0, then + bias[o], for up to 16 outputs. w has 16 readable
+ * rows, whatever outputs is. */
+enum { BF16_FEW = 8 };
+typedef struct bf16_args {
+    float *y;
+    const float *x, *bias; /* bias may be NULL */
+    int64_t y_row, x_row, depth;
+    const uint16_t *w[16];
+    int rows, outputs; /* 1 to BF16_FEW, 1 to 16 */
+} bf16_args;
+
 /* Query rows against one sequence's keys of one kv head, in blocks of ATTN_BLOCK. The heads of a row that use this kv
  * head lie head_dim apart in q and o, 1 apart in lse. */
 typedef struct attn_args {
@@ -65,6 +76,7 @@ typedef struct attn_bwd_args {
     X(void, from_lanes, (float *to, int64_t to_row, const float *from, int rows, int64_t cols)) \
     /* the same from bf16, which widens exactly; and one row as it is */ \
     X(void, bf16_to_lanes, (float *to, const uint16_t *const *from, int rows, int64_t cols)) \
+    X(void, bf16_few, (const bf16_args *g)) \
     X(void, bf16_widen, (float *to, const uint16_t *from, int64_t count)) \
     /* rows of `cols` contiguous floats */ \
     X(void, rmsnorm_fwd, (float *y, float *rstd, const float *x, const float *w, float eps, int64_t rows, int64_t cols)) \
