@@ -7,12 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "core/clock.h"
 #include "core/json.h"
 #include "data/tokenizer_inside.h"
 #include "data/unicode.h"
@@ -313,9 +313,9 @@ static void test_hostile_length(void **state)
     for (int kind = 0; kind < 3; kind++) {
         for (int i = 0; i < N; i++) s[i] = kind == 0 ? 'a' : kind == 1 ? ' ' : (i & 1) ? (char)0x81 : (char)0xcc;
         ids l = {0};
-        double t0 = clock_now();
+        clock_t t0 = clock(); /* CPU: the machine may be busy */
         OK(tokenizer_encode(tok, s, N, true, &l));
-        assert_true(clock_now() - t0 < 20.0); /* quadratic work would take hours */
+        assert_true(clock() - t0 < 20 * CLOCKS_PER_SEC); /* quadratic work would take hours */
         assert_true(l.n > 0);
         ids_free(&l);
     }
