@@ -296,7 +296,7 @@ status cmd_plan(int argc, char **argv)
     TRY(args_parse(
         argc, argv,
         "parameters and memory per rank of a config, a model directory or a config.json, without allocating anything",
-        "codedance plan configs/qwen2_5_vl_7b.yaml\n  codedance plan path/to/config.json --set train.max_tokens=16384",
+        "codedance plan Qwen2.5-VL-7B-Instruct/config.json\n  codedance plan configs/demo.yaml --set train.max_tokens=16384",
         table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("needs one config (.yaml), model directory or config.json");
