@@ -104,7 +104,7 @@ static status cut(load *l, const hf_match *m, kept *k)
     size_t most = 0;
     for (int i = 0; i < m->n; i++) most += (size_t)(tensor_count(&m->pair[i].want.w) / PIECE + 1);
     void **to = malloc((size_t)m->n * sizeof *to);
-    l->piece = malloc(most * sizeof *l->piece);
+    l->piece = malloc((most ? most : 1) * sizeof *l->piece);
     status st = to && l->piece ? place(m, k, to) : FAIL(ST_ENOMEM, "out of memory for %zu pieces", most);
     for (int i = 0; i < m->n && st == ST_OK; i++) {
         int64_t count = tensor_count(&m->pair[i].want.w);
