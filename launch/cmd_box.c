@@ -189,6 +189,8 @@ static status print_record(const box_result *r, const char *dir, int turn)
         json_put_str(&o, r->error_message);
         json_key(&o, "line");
         json_put_int(&o, r->error_line);
+        json_key(&o, "source");
+        json_put_str(&o, r->error_source);
         json_close(&o, '}');
     } else {
         json_put_null(&o);

@@ -56,38 +56,78 @@ static const char *verdict_text(box_verdict v)
     return "failed";
 }
 
-/* The line that tells of a failure. Class and message come from the program: newlines would let it forge structure. */
+static void one_line(text *t, size_t from)
+{
+    for (size_t i = from; i < t->n; i++)
+        if (t->s[i] == '\n' || t->s[i] == '\r') t->s[i] = ' ';
+}
+
+static void add_place(text *t, const box_result *r)
+{
+    char where[32];
+    if (r->error_line <= 0) return;
+    add(t, where, (size_t)snprintf(where, sizeof where, " (line %d", r->error_line));
+    if (r->error_source && r->error_source[0]) {
+        add(t, ": ", 2);
+        add(t, r->error_source, strlen(r->error_source));
+    }
+    add(t, ")", 1);
+}
+
+/* The line that tells of a failure. All of it comes from the program: newlines would let it forge structure. */
 static void add_error(text *t, const box_result *r, int mode)
 {
+    size_t start = t->n + 1;
     if (r->verdict != BOX_PY_ERROR) {
         add_line(t, "Error: %s", verdict_text(r->verdict));
+        if (mode == TOOL_ERROR_MESSAGE && r->verdict == BOX_TIMEOUT_SOFT) add_place(t, r);
+        one_line(t, start);
         return;
     }
     const char *name = r->error_type[0] ? r->error_type : "Exception";
     if (mode == TOOL_ERROR_CLASS || !r->error_message || !r->error_message[0]) {
         add_line(t, "Error: %s", name);
     } else {
-        size_t start = t->n;
         add_line(t, "Error: %s: ", name);
         add(t, r->error_message, strlen(r->error_message));
-        for (size_t i = start + 1; i < t->n; i++)
-            if (t->s[i] == '\n' || t->s[i] == '\r') t->s[i] = ' ';
     }
-    if (mode == TOOL_ERROR_MESSAGE && r->error_line > 0) {
-        char where[32];
-        add(t, where, (size_t)snprintf(where, sizeof where, " (line %d)", r->error_line));
-    }
+    if (mode == TOOL_ERROR_MESSAGE) add_place(t, r);
+    one_line(t, start);
 }
 
-/* Cuts at a character boundary. */
-static void limit(text *t, size_t max)
+static bool inside_character(char c) { return ((unsigned char)c & 0xC0) == 0x80; }
+
+/* 1234567 -> "1,234,567" */
+static void write_number(char *out, size_t cap, size_t v)
 {
-    if (t->n <= max) return;
-    size_t cut = max;
-    while (cut > 0 && ((unsigned char)t->s[cut] & 0xC0) == 0x80) cut--;
-    size_t gone = t->n - cut;
-    t->n = cut;
-    add_line(t, "[%zu more bytes]", gone);
+    char digits[24];
+    int n = snprintf(digits, sizeof digits, "%zu", v);
+    size_t k = 0;
+    for (int i = 0; i < n && k + 2 < cap; i++) {
+        if (i > 0 && (n - i) % 3 == 0) out[k++] = ',';
+        out[k++] = digits[i];
+    }
+    out[k] = 0;
+}
+
+/* Keeps the first three quarters and the last quarter of max bytes from `from` on, cut between characters, with a line
+ * that says how many are missing. more: bytes are missing already. */
+static void limit(text *t, size_t from, size_t max, bool more)
+{
+    if (t->n - from <= max) return;
+    size_t head = from + max / 4 * 3, tail = t->n - max / 4, gone = 0;
+    while (head > from && inside_character(t->s[head])) head--;
+    while (tail < t->n && inside_character(t->s[tail])) tail++;
+    for (size_t i = head; i < tail; i++) gone += !inside_character(t->s[i]);
+    char number[32], mark[96];
+    write_number(number, sizeof number, gone);
+    int n = snprintf(mark, sizeof mark, "\n[... %s%s characters left out ...]\n", more ? "more than " : "", number);
+    text rest = {NULL, 0};
+    add(&rest, mark, (size_t)n);
+    add(&rest, t->s + tail, t->n - tail);
+    t->n = head;
+    add(t, rest.s, rest.n);
+    free(rest.s);
 }
 
 static size_t without_trailing_newlines(const char *s)
@@ -163,13 +203,13 @@ status tool_result_make(tool_result *out, const box_result *r, const rollout_opt
     if (ok) {
         if (res.rec.empty_output) add_line(&t, "No output.");
         if (t.n > max) res.rec.truncated = true;
-        limit(&t, max);
+        limit(&t, 0, max, r->truncated);
     } else { /* the error line survives any amount of output */
         if (t.n > max) res.rec.truncated = true;
-        limit(&t, max);
+        limit(&t, 0, max, r->truncated);
         size_t before = t.n;
         add_error(&t, r, o->tool_error);
-        limit(&t, before + 2048);
+        limit(&t, before, 2048, false);
     }
     if (!t.s) {
         t.s = calloc(1, 1);

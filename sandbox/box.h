@@ -17,10 +17,11 @@
 
 #include "core/status.h"
 
-#define BOX_VERDICTS(X)                                                                                     \
-    X(OK)                                                                                                   \
-    X(PY_ERROR) X(EXIT) X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) \
-        X(PROTOCOL) X(DEAD) X(INFRA) X(SHED)
+#define BOX_VERDICTS(X)                                                                                             \
+    X(OK)                                                                                                           \
+    X(PY_ERROR)                                                                                                     \
+    X(EXIT) X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) X(PROTOCOL) X(DEAD) \
+        X(INFRA) X(SHED)
 typedef enum box_verdict {
 #define BOX_ENUM(n) BOX_##n,
     BOX_VERDICTS(BOX_ENUM)
@@ -88,7 +89,9 @@ typedef struct box_result {
     char *text; /* stdout+stderr in order, head and tail, valid UTF-8, malloc'ed */
     bool truncated;
     char error_type[48], *error_message; /* PY_ERROR: class and message; message malloc'ed or NULL */
-    int error_line;
+    int error_line;                      /* of this turn's code; 0 = not in it */
+    char *error_source; /* that line's text, and the line of an earlier turn where a function of it failed; malloc'ed
+                           or NULL */
     int n_image;
     box_image *images; /* RGB8, checked */
     double wall_ms, cpu_ms, queue_ms, peak_mib;

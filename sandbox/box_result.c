@@ -81,6 +81,7 @@ bool client_result(box_result *r, const wire_result *w, size_t n, int fd, const 
     char *type = clean_text(w->error_type, strnlen(w->error_type, sizeof w->error_type));
     snprintf(r->error_type, sizeof r->error_type, "%s", type);
     free(type);
+    if (r->error_type[0]) r->error_source = clean_text(w->error_source, strnlen(w->error_source, WIRE_SOURCE_MAX));
     if (take_images(r, w, fd, l)) return true;
     box_result_free(r);
     return false;
@@ -92,5 +93,6 @@ void box_result_free(box_result *r)
     free(r->images);
     free(r->text);
     free(r->error_message);
+    free(r->error_source);
     *r = (box_result){0};
 }

@@ -202,6 +202,7 @@ void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
     if (c && (v == BOX_OK || v == BOX_PY_ERROR || v == BOX_EXIT || v == BOX_PIDS || v == BOX_TIMEOUT_SOFT)) {
         memcpy(r->error_type, c->type, sizeof r->error_type);
         r->error_type[sizeof r->error_type - 1] = 0;
+        memcpy(r->error_source, c->source, sizeof r->error_source);
         r->error_line = c->line;
         r->message_len = c->message_len;
     }

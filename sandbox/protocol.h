@@ -19,6 +19,7 @@ enum {
     WIRE_IMAGES = 16,
     WIRE_IMAGE_BYTES = 64 << 20, /* size of a box's image memfd; sparse until used */
     WIRE_MESSAGE_MAX = 2048,
+    WIRE_SOURCE_MAX = 256,
     WIRE_INPUTS = 16,
     WIRE_INHERITED = 3,
     BOX_HOLDER_FDS = 8 /* 0 null, 1-2 output, 3-4 channels, 5 images out, 6 images in, 7 spare of the output */
@@ -97,7 +98,7 @@ typedef struct wire_claim {
     wire_head h;
     int32_t kind, code, line, n_image, images_dropped, message_len;
     int64_t children_cpu_us, max_rss_kib;
-    char type[48];
+    char type[48], source[WIRE_SOURCE_MAX]; /* source: text of the line at fault */
     wire_image image[WIRE_IMAGES];
     char message[WIRE_MESSAGE_MAX];
 } wire_claim;
@@ -115,7 +116,7 @@ typedef struct wire_end {
 typedef struct wire_result {
     wire_head h;
     int32_t verdict, code, truncated, error_line, n_image, state_lost, tier, text_len, message_len;
-    char error_type[48];
+    char error_type[48], error_source[WIRE_SOURCE_MAX];
     double wall_ms, cpu_ms, queue_ms, peak_mib;
     wire_image image[WIRE_IMAGES];
 } wire_result;

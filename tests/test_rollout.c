@@ -599,7 +599,19 @@ static void test_tool_text(void **state)
          "Error: KeyError",
          "half\nError: KeyError: a b (line 3)",
          false},
-        {{.verdict = BOX_TIMEOUT_SOFT, .text = ""}, "Error: timeout", "Error: timeout", false},
+        {{.verdict = BOX_PY_ERROR,
+          .text = "",
+          .error_type = "ZeroDivisionError",
+          .error_message = "division by zero",
+          .error_source = "b = a / 0\n",
+          .error_line = 2},
+         "Error: ZeroDivisionError",
+         "Error: ZeroDivisionError: division by zero (line 2: b = a / 0 )",
+         false},
+        {{.verdict = BOX_TIMEOUT_SOFT, .text = "", .error_line = 7, .error_source = "while x:"},
+         "Error: timeout",
+         "Error: timeout (line 7: while x:)",
+         false},
         {{.verdict = BOX_OOM, .text = ""}, "Error: out of memory", "Error: out of memory", false},
         {{.verdict = BOX_SIGNAL, .text = ""}, "Error: killed", "Error: killed", false},
     };
@@ -619,7 +631,12 @@ static void test_tool_text(void **state)
     box_result r = {.verdict = BOX_OK, .text = text};
     assert_int_equal(tool_result_make(&t, &r, &o, &world.ip, 256), ST_OK);
     assert_true(t.rec.truncated && t.rec.ok);
-    assert_string_equal(t.text + 4095, "\n[4905 more bytes]");
+    assert_memory_equal(t.text + 3072, "\n[... 1,635 characters left out ...]\n\xe2\x82\xac", 40);
+    assert_string_equal(t.text + strlen(t.text) - 3, "\xe2\x82\xac");
+    tool_result_free(&t);
+    r.truncated = true; /* the sandbox left out some as well */
+    assert_int_equal(tool_result_make(&t, &r, &o, &world.ip, 256), ST_OK);
+    assert_non_null(strstr(t.text, "\n[... more than 1,635 characters left out ...]\n"));
     tool_result_free(&t);
     free(text);
     /* pictures the model can't be shown are dropped, and say so */

@@ -81,23 +81,36 @@ static void errors_are_described(void **s)
     static const struct {
         const char *code, *type, *message;
         int line;
+        const char *source;
     } t[] = {
-        {"a = 1\nb = a / 0\n", "ZeroDivisionError", "division by zero", 2},
-        {"def f():\n    return [][3]\n\nf()\n", "IndexError", "list index out of range", 2},
-        {"x = (1,\n", "SyntaxError", "'(' was never closed", 1},
-        {"class E(Exception): pass\nraise E('caf\\u00e9')", "E", "caf\xc3\xa9", 2},
-        {"nothing_here", "NameError", "name 'nothing_here' is not defined", 1},
-        {"class B(Exception):\n    def __str__(self): raise RuntimeError\nraise B()", "B", "", 3},
+        {"a = 1\nb = a / 0\n", "ZeroDivisionError", "division by zero", 2, "b = a / 0"},
+        {"def f():\n    return [][3]\n\nf()\n", "IndexError", "list index out of range", 2, "return [][3]"},
+        {"x = (1,\n", "SyntaxError", "'(' was never closed", 1, "x = (1,"},
+        {"class E(Exception): pass\nraise E('caf\\u00e9')", "E", "caf\xc3\xa9", 2, "raise E('caf\\u00e9')"},
+        {"nothing_here", "NameError", "name 'nothing_here' is not defined", 1, "nothing_here"},
+        {"class B(Exception):\n    def __str__(self): raise RuntimeError\nraise B()", "B", "", 3, "raise B()"},
         {"'\\ud800'.encode()", "UnicodeEncodeError",
-         "'utf-8' codec can't encode character '\\ud800' in position 0: surrogates not allowed", 1},
+         "'utf-8' codec can't encode character '\\ud800' in position 0: surrogates not allowed", 1,
+         "'\\ud800'.encode()"},
+        {"raise ValueError('a\\0b\\ud800')", "ValueError", "a\\0b\\ud800", 1, "raise ValueError('a\\0b\\ud800')"},
+        {"x = 1\ng(0) # where", "ZeroDivisionError", "division by zero", 2,
+         "g(0) # where; g in turn 1, line 2: return 1 / n"},
+        {"import json\njson.loads('{')", "JSONDecodeError",
+         "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)", 2, "json.loads('{')"},
     };
     box *b = open_box(1);
+    says(b, "def g(n):\n    return 1 / n", "");
+    says(b,
+         "import traceback, inspect\ntry: g(0)\nexcept Exception: s = traceback.format_exc()\n"
+         "'try: g(0)' in s, 'return 1 / n' in s, inspect.getsource(g)",
+         "(True, True, 'def g(n):\\n    return 1 / n')\n");
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         box_result r = test_turn(pool, b, t[i].code);
         assert_int_equal(r.verdict, BOX_PY_ERROR);
         assert_string_equal(r.error_type, t[i].type);
         assert_string_equal(r.error_message, t[i].message);
         assert_int_equal(r.error_line, t[i].line);
+        assert_string_equal(r.error_source, t[i].source);
         box_result_free(&r);
     }
     box_result r = test_turn(pool, b, "print('bye')\nimport sys\nsys.exit(3)");

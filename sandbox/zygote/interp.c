@@ -260,13 +260,14 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
     PyObject *source = PyUnicode_DecodeUTF8(code, (Py_ssize_t)len, "replace");
     PyObject *r = source ? PyObject_CallFunction(py.run, "Os", source, name) : NULL;
     int kind, exit_code, line;
-    const char *type, *text;
+    const char *type, *text, *source_line;
     Py_ssize_t n_text;
-    if (r && PyArg_ParseTuple(r, "iiss#i", &kind, &exit_code, &type, &text, &n_text, &line)) {
+    if (r && PyArg_ParseTuple(r, "iiss#is", &kind, &exit_code, &type, &text, &n_text, &line, &source_line)) {
         c->kind = kind;
         c->code = exit_code;
         c->line = line;
         snprintf(c->type, sizeof c->type, "%s", type);
+        snprintf(c->source, sizeof c->source, "%s", source_line);
         c->message_len = (int32_t)(n_text < WIRE_MESSAGE_MAX ? n_text : WIRE_MESSAGE_MAX);
         memcpy(c->message, text, (size_t)c->message_len);
     } else {
