@@ -15,7 +15,7 @@
 
 typedef struct box_args {
     arg_list images, files, sets;
-    const char *preset, *limits, *tier, *out;
+    const char *preset, *limits, *tier, *out, *python;
     int64_t seed;
     bool interactive;
 } box_args;
@@ -76,11 +76,22 @@ static status add_tier(set_list *s, const char *tier)
     return add_set(s, text);
 }
 
+/* Relative to the working directory, as on any command line; the config key wants the whole path. */
+static status add_python(set_list *s, const char *python)
+{
+    char here[4096] = "", *text = NULL;
+    if (python[0] != '/' && getcwd(here, sizeof here) == NULL)
+        return FAIL(ST_EIO, "working directory: %s", strerror(errno));
+    if (asprintf(&text, "sandbox.python='%s%s%s'", here, here[0] != '\0' ? "/" : "", python) < 0) text = NULL;
+    return add_set(s, text);
+}
+
 static status read_config(config **cfg, box_config *c, const box_args *a)
 {
     set_list s = {0};
     status st = a->limits != NULL ? add_limits(&s, a->limits) : ST_OK;
     if (st == ST_OK && a->tier != NULL) st = add_tier(&s, a->tier);
+    if (st == ST_OK && a->python != NULL) st = add_python(&s, a->python);
     for (int i = 0; i < a->sets.n && st == ST_OK; i++) st = add_set(&s, strdup(a->sets.v[i]));
     if (st == ST_OK) st = config_load(cfg, a->files.v, a->files.n, (const char *const *)s.v, s.n);
     if (st == ST_OK) st = config_bind(*cfg, "sandbox", box_fields, c);
@@ -300,6 +311,7 @@ status cmd_box(int argc, char **argv)
         {"image", ARG_LIST, &a.images, "FILE",
          "picture the code sees as img / input_image; may be repeated (input_images)"},
         {"out", ARG_STR, &a.out, "DIR", "directory for the pictures the code returns"},
+        {"python", ARG_STR, &a.python, "PATH", "interpreter to run in the box, such as venv/bin/python"},
         {"preset", ARG_STR, &a.preset, "PYTHON", "run before the first turn, instead of sandbox.preset"},
         {"limits", ARG_STR, &a.limits, "K=V,...",
          "wall, grace, cpu (s), memory, tmp (MiB), pids, output (KiB), images"},

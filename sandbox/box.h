@@ -43,6 +43,7 @@ typedef struct box_opts {
     box_limits limits;
     box_tier min_tier;          /* refuse to start below */
     const char *const *imports; /* modules the zygote preloads, NULL-terminated ("numpy", "PIL.Image", ...) */
+    const char *python;         /* interpreter's absolute path; NULL or "": the built-in one */
     const char *preset;         /* Python run once per box before the first turn (constants such as W,H); may be NULL */
     int spares;                 /* pre-forked boxes kept ready */
     int max_live, max_starting;

@@ -111,14 +111,15 @@ static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
     p->n_slot = o->max_live;
     p->slot = calloc((size_t)p->n_slot, sizeof(box *));
     p->buf = malloc(WIRE_MSG_MAX);
-    size_t n = 2 + (o->preset ? strlen(o->preset) : 0);
+    size_t n = 3 + (o->preset ? strlen(o->preset) : 0) + (o->python ? strlen(o->python) : 0);
     for (const char *const *m = o->imports; m && *m; m++) n += strlen(*m) + 1;
     p->strings = malloc(n);
     CHECK(p->slot && p->buf && p->strings);
     char *s = p->strings;
     for (const char *const *m = o->imports; m && *m; m++) s = stpcpy(s, *m) + 1;
     *s++ = 0;
-    stpcpy(s, o->preset ? o->preset : "");
+    s = stpcpy(s, o->preset ? o->preset : "") + 1;
+    stpcpy(s, o->python ? o->python : "");
     p->n_strings = n;
     p->msg = (wire_pool){.limits = o->limits,
                          .min_tier = (int)o->min_tier,

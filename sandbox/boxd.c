@@ -430,16 +430,15 @@ static void drop_root(void)
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* /proc/self stays ours, which writing id maps needs */
 }
 
-/* The zygote's program lies beside this one. */
-static int open_zygote(void)
+/* A file that lies beside this program. */
+static int open_beside(const char *name, int flags)
 {
-    static const char name[] = "codedance-zygote";
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof name);
+    char path[4096], file[4200];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
     if (n < 0) return -1;
     path[n] = 0;
-    memcpy(strrchr(path, '/') + 1, name, sizeof name);
-    return open(path, O_PATH | O_CLOEXEC);
+    snprintf(file, sizeof file, "%.*s/%s", (int)(strrchr(path, '/') - path), path, name);
+    return open(file, flags | O_CLOEXEC);
 }
 
 int boxd_main(int sock)
@@ -447,7 +446,8 @@ int boxd_main(int sock)
     static boxd b;
     b.client = sock;
     b.zygote = -1;
-    b.zygote_exe = open_zygote();
+    b.zygote_exe = open_beside("codedance-zygote", O_PATH);
+    b.zygote_lib = open_beside("codedance-zygote.so", O_RDONLY);
     b.queue_end = &b.queue;
     b.outbox_end = &b.outbox;
     b.buf = malloc(WIRE_MSG_MAX);

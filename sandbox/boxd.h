@@ -52,7 +52,7 @@ struct boxrec {
 
 typedef struct boxd {
     int client, zygote, ep, term;
-    int zygote_exe; /* opened before root was given up: its folder may be closed to others */
+    int zygote_exe, zygote_lib; /* opened before root was given up: their folder may be closed to others */
     pid_t zygote_pid;
     bool zygote_ready, pool_on, creating, broken;
     wire_pool pool;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sched.h>
@@ -60,13 +61,25 @@ static status set_attr(const char *path, uint64_t set, int recursive)
     return ST_OK;
 }
 
+static status make_parents(char *path)
+{
+    for (char *at = strchr(path + sizeof ROOT, '/'); at; at = strchr(at + 1, '/')) {
+        *at = 0;
+        int bad = mkdir(path, 0755) && errno != EEXIST;
+        *at = '/';
+        if (bad) STEP(path, -1);
+    }
+    return ST_OK;
+}
+
 /* Shows host path p read-only at ROOT/p; links are copied as links; absent paths are skipped. */
 static status show(const char *p, uint64_t attr)
 {
     struct stat s;
     if (lstat(p, &s)) return ST_OK;
-    char to[256], target[256];
-    snprintf(to, sizeof to, ROOT "%s", p);
+    char to[PATH_MAX], target[PATH_MAX];
+    if ((size_t)snprintf(to, sizeof to, ROOT "%s", p) >= sizeof to) return FAIL(ST_EINVAL, "sandbox: path too long");
+    TRY(make_parents(to));
     if (S_ISLNK(s.st_mode)) {
         ssize_t n = readlink(p, target, sizeof target - 1);
         if (n < 0) return ST_OK;
@@ -98,7 +111,7 @@ static const char *const tree[] = {"/usr",
                                    "/etc/matplotlibrc",
                                    NULL};
 
-static status build_root(void)
+static status build_root(const jail *j)
 {
     STEP("private mounts", mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL));
     STEP("tmpfs root", mount("tmpfs", ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "size=16m,nr_inodes=1024,mode=755"));
@@ -109,6 +122,7 @@ static status build_root(void)
         STEP(to, mkdir(to, 0755));
     }
     for (const char *const *p = tree; *p; p++) TRY(show(*p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
+    for (const char *p = j->extra; p && *p; p += strlen(p) + 1) TRY(show(p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
     TRY(show("/dev/null", ATTR_NOSUID | ATTR_NOEXEC));
     TRY(show("/dev/zero", ATTR_NOSUID | ATTR_NOEXEC));
     TRY(show("/dev/urandom", ATTR_NOSUID | ATTR_NOEXEC));
@@ -139,7 +153,7 @@ static status enter_namespaces(jail *j, int sock)
     STEP("mount, net, ipc, uts, cgroup namespaces",
          unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP));
     STEP("host name", sethostname("box", 3));
-    return build_root(); /* AppArmor lets unshare pass and stops here */
+    return build_root(j); /* AppArmor lets unshare pass and stops here */
 }
 
 status jail_zygote_enter(jail *j, int sock)
@@ -170,6 +184,12 @@ status jail_zygote_seal(jail *j)
     if (j->tier < BOX_T2) TRY(set_attr("/", ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, 0));
     int e = seccomp_base();
     return e ? FAIL(ST_ESYS, "sandbox step \"base system-call filter\": %s", strerror(-e)) : ST_OK;
+}
+
+int jail_threads(const jail *j)
+{
+    struct stat s;
+    return fstatat(j->proc, "self/task", &s, 0) ? -1 : (int)s.st_nlink - 2;
 }
 
 /* ---- per box ---- */
@@ -269,20 +289,25 @@ static status landlock_allow(int set, const char *path, uint64_t rights)
     return ST_OK;
 }
 
-/* At T2 the tree is the machine's: what jail_zygote_enter would have shown, and nothing to write. */
-static status landlock_tree(int set)
+static status landlock_show(int set, const char *p)
 {
-    for (const char *const *p = tree; *p; p++) {
-        struct stat s;
-        if (stat(*p, &s)) continue;
-        TRY(landlock_allow(set, *p, S_ISDIR(s.st_mode) ? LL_EXECUTE | LL_READ | LL_READ_DIR : LL_READ));
-    }
+    struct stat s;
+    if (stat(p, &s)) return ST_OK;
+    return landlock_allow(set, p, S_ISDIR(s.st_mode) ? LL_EXECUTE | LL_READ | LL_READ_DIR : LL_EXECUTE | LL_READ);
+}
+
+/* At T2 the tree is the machine's: what jail_zygote_enter would have shown, and nothing to write. */
+static status landlock_tree(int set, const char *extra)
+{
+    for (const char *const *p = tree; *p; p++) TRY(landlock_show(set, *p));
+    for (const char *p = extra; p && *p; p += strlen(p) + 1) TRY(landlock_show(set, p));
     TRY(landlock_allow(set, "/dev/zero", LL_READ));
     return landlock_allow(set, "/dev/urandom", LL_READ);
 }
 
-static status landlock(box_tier tier)
+static status landlock(const jail *j)
 {
+    const box_tier tier = j->tier;
     int abi = jail_landlock_abi();
     if (abi < 1)
         return tier < BOX_T2
@@ -297,7 +322,8 @@ static status landlock(box_tier tier)
     size_t size = abi >= 6 ? sizeof a : abi >= 4 ? 16 : 8;
     int set = (int)syscall(SYS_landlock_create_ruleset, &a, size, 0);
     STEP("Landlock ruleset", set);
-    status st = tier < BOX_T2 ? landlock_allow(set, "/", LL_EXECUTE | LL_READ | LL_READ_DIR) : landlock_tree(set);
+    status st =
+        tier < BOX_T2 ? landlock_allow(set, "/", LL_EXECUTE | LL_READ | LL_READ_DIR) : landlock_tree(set, j->extra);
     if (st == ST_OK && tier < BOX_T2) st = landlock_allow(set, "/tmp", a.fs & ~(uint64_t)(LL_EXECUTE | LL_IOCTL_DEV));
     if (st == ST_OK) st = landlock_allow(set, "/dev/null", LL_WRITE | LL_READ);
     if (st == ST_OK && syscall(SYS_landlock_restrict_self, set, 0))
@@ -308,7 +334,7 @@ static status landlock(box_tier tier)
 
 status jail_holder(const jail *j)
 {
-    TRY(landlock(j->tier));
+    TRY(landlock(j));
     if (j->tier >= BOX_T2) STEP("parent death signal", prctl(PR_SET_PDEATHSIG, SIGKILL));
     for (int cap = 0; cap <= 63; cap++)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0)) break; /* EINVAL past the last one; EPERM: there are none to drop */

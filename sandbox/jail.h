@@ -11,15 +11,18 @@
 
 typedef struct jail {
     box_tier tier;
-    int proc;         /* O_PATH of the machine's /proc: lets a child write its own id maps; never reaches a holder */
-    int pidns;        /* the zygote's own pid namespace, to step back into after each spawn */
-    int64_t base_mib; /* address space of the zygote after its imports */
+    int proc;          /* O_PATH of the machine's /proc: lets a child write its own id maps; never reaches a holder */
+    int pidns;         /* the zygote's own pid namespace, to step back into after each spawn */
+    int64_t base_mib;  /* address space of the zygote after its imports */
+    const char *extra; /* files and folders shown besides the machine's own: C strings, "" at the end; NULL: none */
 } jail;
 
 /* Everything not to be repeated per box. Forks: returns in the process that is PID 1 of the zygote's pid namespace; the
  * outer process waits for it and exits. sock stays open in the inner one only. */
 status jail_zygote_enter(jail *j, int sock);
 status jail_zygote_seal(jail *j);
+/* Threads of this process, as long as j->proc is open; -1 if that cannot be told. */
+int jail_threads(const jail *j);
 /* Own session, user, mount, ipc, uts namespaces; private /tmp; resource limits. The caller already is PID 1 of a pid
  * namespace made for it. */
 status jail_box(const jail *j, const box_limits *l);

@@ -296,7 +296,7 @@ status pool_zygote_start(boxd *b)
     init.h = (wire_head){.op = OP_INIT};
     init.tier = (int)b->tier;
     pool_epoll(b, b->zygote, EV_ZYGOTE, 0, ++b->serial);
-    e = wire_send(b->zygote, &init, sizeof init, b->strings, b->n_strings, NULL, 0);
+    e = wire_send(b->zygote, &init, sizeof init, b->strings, b->n_strings, &b->zygote_lib, b->zygote_lib >= 0);
     return e ? FAIL(ST_ESYS, "sandbox: the zygote died at once: %s", strerror(-e)) : ST_OK;
 }
 

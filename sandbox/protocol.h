@@ -58,7 +58,8 @@ typedef struct wire_head {
     uint64_t nonce;
 } wire_head; /* len: bytes after the struct */
 
-/* OP_POOL, OP_INIT: followed by the modules, each NUL-terminated, an empty string, and the preset with its NUL. */
+/* OP_POOL, OP_INIT: followed by the modules, an empty string, the preset, the interpreter ("": the built-in one), each
+ * NUL-terminated. OP_INIT with an interpreter carries codedance-zygote.so. */
 typedef struct wire_pool {
     wire_head h;
     box_limits limits;
@@ -136,6 +137,8 @@ ssize_t wire_recv(int fd, void *buf, size_t cap, int *fds, int *n_fd, pid_t *fro
 /* In a role just exec'ed: the socket named on the command line becomes WIRE_INHERITED and every other descriptor but
  * 0-2 is closed, since launchers leave some open. -1 if there is no such socket: typed by hand. */
 int wire_inherit(const char *number);
+/* A wire_reply without layers: op ok, or op fail with the message of st. */
+int wire_send_status(int fd, wire_op ok, wire_op fail, box_tier tier, status st);
 int wire_pair(int sv[2]); /* SOCK_SEQPACKET, close-on-exec, large buffers; 0 or -errno */
 double wire_now(void);    /* monotonic seconds */
 /* True if every number of the images is acceptable under the limits. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -76,6 +77,13 @@ ssize_t wire_recv(int fd, void *buf, size_t cap, int *fds, int *n_fd, pid_t *fro
         return -EMSGSIZE;
     }
     return got;
+}
+
+int wire_send_status(int fd, wire_op ok, wire_op fail, box_tier tier, status st)
+{
+    wire_reply r = {.h = {.op = st == ST_OK ? ok : fail}, .code = st, .tier = (int)tier};
+    if (st != ST_OK) snprintf(r.text, sizeof r.text, "%s", fail_message());
+    return wire_send(fd, &r, sizeof r, NULL, 0, NULL, 0);
 }
 
 int wire_inherit(const char *number)

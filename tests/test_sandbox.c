@@ -382,6 +382,7 @@ int main(int argc, char **argv)
     int rc = box_boot(argc, argv, CODEDANCE_EXE);
     if (rc >= 0) return rc;
     box_opts o = test_box_opts();
+    o.python = argc > 1 ? argv[1] : NULL;
     status st = box_pool_create(&pool, &o);
     if (st == ST_EUNAVAIL) {
         printf("SKIP: %s\n", fail_message());

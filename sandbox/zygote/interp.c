@@ -1,19 +1,16 @@
-#ifdef HAVE_PYTHON
-#define PY_SSIZE_T_CLEAN
-#include <Python.h> /* wants to be first */
-#endif
-
 #include "sandbox/zygote/interp.h"
 
-#ifdef HAVE_PYTHON
-
+#include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "sandbox/zygote/python_api.h"
 
 static struct {
     PyObject *run, *open_box, *preset;
@@ -24,21 +21,32 @@ static struct {
     wire_claim *claim;
 } py;
 
+static PyObject *new_ref(PyObject *o)
+{
+    if (o) Py_IncRef(o);
+    return o;
+}
+
+static void drop(PyObject *o)
+{
+    if (o) Py_DecRef(o);
+}
+
+static const char *utf8(PyObject *s) { return s ? PyUnicode_AsUTF8AndSize(s, NULL) : NULL; }
+
 /* Text of the pending exception, which is cleared. */
 static void take_error(char *type, size_t n_type, char *text, size_t n_text)
 {
     PyObject *t, *v, *tb;
     PyErr_Fetch(&t, &v, &tb);
     PyErr_NormalizeException(&t, &v, &tb);
-    PyObject *s = v ? PyObject_Str(v) : NULL;
-    const char *u = s ? PyUnicode_AsUTF8(s) : NULL;
-    snprintf(type, n_type, "%s", t ? ((PyTypeObject *)t)->tp_name : "Exception");
-    snprintf(text, n_text, "%s", u ? u : "");
+    PyObject *s = v ? PyObject_Str(v) : NULL, *name = t ? PyObject_GetAttrString(t, "__name__") : NULL;
+    const char *text_of = utf8(s), *name_of = utf8(name);
+    snprintf(type, n_type, "%s", name_of ? name_of : "Exception");
+    snprintf(text, n_text, "%s", text_of ? text_of : "");
     PyErr_Clear();
-    Py_XDECREF(s);
-    Py_XDECREF(t);
-    Py_XDECREF(v);
-    Py_XDECREF(tb);
+    PyObject *const all[] = {s, name, t, v, tb};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(all[i]);
 }
 
 static status fail_python(const char *what)
@@ -66,8 +74,9 @@ static PyObject *emit(PyObject *self, PyObject *args)
 {
     (void)self;
     Py_buffer b;
+    PyObject *rgb;
     long long w, h;
-    if (!PyArg_ParseTuple(args, "y*LL", &b, &w, &h)) return NULL;
+    if (!PyArg_ParseTuple(args, "OLL", &rgb, &w, &h) || PyObject_GetBuffer(rgb, &b, PyBUF_SIMPLE)) return NULL;
     wire_claim *c = py.claim;
     const box_limits *l = py.limits;
     PyObject *result = NULL;
@@ -80,72 +89,18 @@ static PyObject *emit(PyObject *self, PyObject *args)
                      h, (long long)l->image_max_side, (long long)l->image_max_pixels);
     } else if (c->n_image >= l->images_per_turn || py.image_end + b.len > WIRE_IMAGE_BYTES) {
         c->images_dropped++;
-        result = Py_NewRef(Py_None);
+        result = new_ref(Py_None);
     } else if (write_all(py.image_fd, b.buf, b.len, py.image_end)) {
         PyErr_SetFromErrno(PyExc_OSError);
     } else {
         c->image[c->n_image++] = (wire_image){(int32_t)w, (int32_t)h, py.image_end};
         py.image_end += b.len;
-        result = Py_NewRef(Py_None);
+        result = new_ref(Py_None);
     }
     PyBuffer_Release(&b);
     return result;
 }
 static PyMethodDef emit_def = {"emit", emit, METH_VARARGS, NULL};
-
-static void set_environment(void)
-{
-    clearenv();
-    setenv("PATH", "/usr/bin:/bin", 1);
-    setenv("HOME", "/tmp", 1);
-    setenv("TMPDIR", "/tmp", 1);
-    setenv("LANG", "C.UTF-8", 1);
-    setenv("PYTHONHASHSEED", "0", 1); /* for a Python the model code starts itself */
-    setenv("MPLBACKEND", "module://box_figures", 1);
-    setenv("MPLCONFIGDIR", "/tmp/.matplotlib", 1);
-    /* One thread: a second one would not survive the fork, and results must not depend on their number. */
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    setenv("OMP_NUM_THREADS", "1", 1);
-    setenv("MKL_NUM_THREADS", "1", 1);
-}
-
-/* Python's arenas come from malloc too, not from mappings of their own: one heap in huge pages, which a fork copies
- * quickly. */
-static void *arena_new(void *ctx, size_t n)
-{
-    (void)ctx;
-    return malloc(n);
-}
-
-static void arena_free(void *ctx, void *arena, size_t n)
-{
-    (void)ctx;
-    (void)n;
-    free(arena);
-}
-
-static status initialize(void)
-{
-    PyPreConfig pre;
-    PyPreConfig_InitIsolatedConfig(&pre);
-    pre.utf8_mode = 1;
-    PyStatus st = Py_PreInitialize(&pre);
-    if (PyStatus_Exception(st)) return FAIL(ST_EUNAVAIL, "Python does not start: %s", st.err_msg);
-    PyObject_SetArenaAllocator(&(PyObjectArenaAllocator){NULL, arena_new, arena_free});
-    PyConfig c;
-    PyConfig_InitIsolatedConfig(&c);
-    c.use_hash_seed = 1;
-    c.hash_seed = 0;
-    c.install_signal_handlers = 0; /* the runner must stay deaf to signals from inside */
-    c.write_bytecode = 0;
-    c.parse_argv = 0;
-    st = PyConfig_SetString(&c, &c.program_name, L"/usr/bin/python3");
-    if (!PyStatus_Exception(st)) st = PyConfig_SetString(&c, &c.stdio_encoding, L"utf-8");
-    if (!PyStatus_Exception(st)) st = PyConfig_SetString(&c, &c.stdio_errors, L"backslashreplace");
-    if (!PyStatus_Exception(st)) st = Py_InitializeFromConfig(&c);
-    PyConfig_Clear(&c);
-    return PyStatus_Exception(st) ? FAIL(ST_EUNAVAIL, "Python does not start: %s", st.err_msg) : ST_OK;
-}
 
 /* What libraries want done in a forked child is for processes with threads (locks to renew), and it costs every turn a
  * tenth of its pages: it is done only when there are threads. The random module's wish to reseed itself is dropped:
@@ -166,34 +121,51 @@ static const char release_hooks[] = "os.register_at_fork = _register\n"
 
 static status run_part(const char *part, PyObject *ns, const char *what)
 {
-    PyObject *done = PyRun_String(part, Py_file_input, ns, ns);
-    Py_XDECREF(done);
+    PyObject *code = Py_CompileString(part, "<sandbox>", Py_file_input);
+    PyObject *done = code ? PyEval_EvalCode(code, ns, ns) : NULL;
+    drop(code);
+    drop(done);
     return done ? ST_OK : fail_python(what);
 }
 
-status interp_start(const char *modules, const char *preset, const box_limits *l)
+/* Each by itself, so that what is wrong has a name. */
+static status import_modules(const char *modules, const jail *j)
+{
+    for (const char *m = modules; *m; m += strlen(m) + 1) {
+        PyObject *mod = PyImport_ImportModule(m);
+        if (!mod) {
+            (void)fail_python(m);
+            return fail_within(ST_EUNAVAIL, "sandbox.imports");
+        }
+        Py_DecRef(mod);
+        int n = jail_threads(j);
+        if (n != 1)
+            return FAIL(
+                ST_EINVAL,
+                "sandbox.imports: %s starts threads (%d run), which a fork would lose: leave it out here and let "
+                "the code import it",
+                m, n);
+    }
+    return ST_OK;
+}
+
+status interp_start(const char *modules, const char *preset, const box_limits *l, const jail *j)
 {
     py.limits = l;
-    set_environment();
-    TRY(initialize());
     signal(SIGXFSZ, SIG_IGN); /* a write past the limit is EFBIG, an OSError in Python */
     PyObject *ns = PyDict_New();
     if (!ns || PyDict_SetItemString(ns, "__builtins__", PyEval_GetBuiltins())) return fail_python("sandbox start");
     TRY(run_part(hold_hooks, ns, "sandbox start"));
-    for (const char *m = modules; *m; m += strlen(m) + 1) {
-        PyObject *mod = PyImport_ImportModule(m);
-        if (!mod) return fail_python(m);
-        Py_DECREF(mod);
-    }
-    PyObject *f = PyCFunction_New(&emit_def, NULL);
+    TRY(import_modules(modules, j));
+    PyObject *f = PyCFunction_NewEx(&emit_def, NULL, NULL);
     if (!f || PyDict_SetItemString(ns, "emit", f)) return fail_python("sandbox start");
-    Py_DECREF(f);
+    Py_DecRef(f);
     for (const char *const *part = prelude_parts; *part; part++) TRY(run_part(*part, ns, "sandbox prelude"));
     TRY(run_part("_hook_libraries()\n", ns, "sandbox prelude"));
     TRY(run_part(release_hooks, ns, "sandbox start"));
-    py.run = Py_XNewRef(PyDict_GetItemString(ns, "run"));
-    py.open_box = Py_XNewRef(PyDict_GetItemString(ns, "open_box"));
-    py.preset = Py_NewRef(Py_None);
+    py.run = new_ref(PyDict_GetItemString(ns, "run"));
+    py.open_box = new_ref(PyDict_GetItemString(ns, "open_box"));
+    py.preset = new_ref(Py_None);
     if (*preset && !(py.preset = Py_CompileString(preset, "<preset>", Py_file_input))) {
         (void)fail_python("sandbox.preset");
         return ST_EINVAL;
@@ -219,7 +191,7 @@ static void claim_error(wire_claim *c, const char *where)
 static PyObject *pictures(int input)
 {
     struct stat s;
-    if (input < 0) return Py_NewRef(Py_None);
+    if (input < 0) return new_ref(Py_None);
     void *map = fstat(input, &s) || s.st_size < (off_t)sizeof(wire_input)
                     ? MAP_FAILED
                     : mmap(NULL, (size_t)s.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, input, 0);
@@ -229,13 +201,16 @@ static PyObject *pictures(int input)
     for (int i = 0; list && i < in->n && i < WIRE_INPUTS; i++) {
         wire_image im = in->image[i];
         if (im.offset + 4ll * im.w * im.h > s.st_size) {
-            Py_CLEAR(list);
+            drop(list);
             return PyErr_Format(PyExc_OSError, "input picture %d is unreadable", i);
         }
         PyObject *m = PyMemoryView_FromMemory((char *)map + im.offset, (Py_ssize_t)4 * im.w * im.h, PyBUF_WRITE);
         PyObject *t = m ? Py_BuildValue("(iiN)", im.w, im.h, m) : NULL;
-        if (!t || PyList_Append(list, t)) Py_CLEAR(list);
-        Py_XDECREF(t);
+        if (!t || PyList_Append(list, t)) {
+            drop(list);
+            list = NULL;
+        }
+        drop(t);
     }
     return list;
 }
@@ -245,7 +220,7 @@ int interp_open_box(uint64_t seed, int input, wire_claim *claim)
     PyObject *list = pictures(input);
     PyObject *r = list ? PyObject_CallFunction(py.open_box, "KNO", (unsigned long long)seed, list, py.preset) : NULL;
     if (!r) claim_error(claim, "before the first turn (sandbox.preset): ");
-    Py_XDECREF(r);
+    drop(r);
     return r ? 0 : -1;
 }
 
@@ -258,11 +233,12 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
     char name[32];
     snprintf(name, sizeof name, "<turn %u>", turn);
     PyObject *source = PyUnicode_DecodeUTF8(code, (Py_ssize_t)len, "replace");
-    PyObject *r = source ? PyObject_CallFunction(py.run, "Os", source, name) : NULL;
+    PyObject *r = source ? PyObject_CallFunction(py.run, "Os", source, name) : NULL, *message;
     int kind, exit_code, line;
     const char *type, *text, *source_line;
     Py_ssize_t n_text;
-    if (r && PyArg_ParseTuple(r, "iiss#is", &kind, &exit_code, &type, &text, &n_text, &line, &source_line)) {
+    if (r && PyArg_ParseTuple(r, "iisOis", &kind, &exit_code, &type, &message, &line, &source_line) &&
+        (text = PyUnicode_AsUTF8AndSize(message, &n_text))) {
         c->kind = kind;
         c->code = exit_code;
         c->line = line;
@@ -274,8 +250,8 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
         claim_error(c, "");
     }
     PyErr_Clear();
-    Py_XDECREF(r);
-    Py_XDECREF(source);
+    drop(r);
+    drop(source);
     py.claim = NULL;
     struct rusage u;
     getrusage(RUSAGE_CHILDREN, &u);
@@ -283,37 +259,3 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
     getrusage(RUSAGE_SELF, &u);
     c->max_rss_kib = u.ru_maxrss;
 }
-
-#else
-
-status interp_start(const char *modules, const char *preset, const box_limits *l)
-{
-    (void)modules;
-    (void)preset;
-    (void)l;
-    return FAIL(ST_EUNAVAIL, "not built with Python: install libpython3-dev and build again");
-}
-
-/* Nothing below is reached: the zygote ends when interp_start fails. */
-void interp_before_fork(void) {}
-void interp_after_fork_parent(void) {}
-void interp_after_fork_child(void) {}
-
-int interp_open_box(uint64_t seed, int input, wire_claim *claim)
-{
-    (void)seed;
-    (void)input;
-    (void)claim;
-    return -1;
-}
-
-void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_claim *claim)
-{
-    (void)code;
-    (void)len;
-    (void)turn;
-    (void)image_fd;
-    (void)claim;
-}
-
-#endif

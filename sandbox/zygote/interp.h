@@ -1,12 +1,14 @@
-/* The embedded interpreter: what the zygote starts, what survives a fork, and one turn of model code. The only header
- * besides interp.c and prelude.c that knows there is a Python; built without it, interp_start is ST_EUNAVAIL. */
+/* The interpreter, once it runs: what the zygote loads into it, what survives a fork, and one turn of model code. Knows
+ * Python by python_api.h only, so that the same code serves the built-in one and one of the user's own. */
 #ifndef SANDBOX_INTERP_H
 #define SANDBOX_INTERP_H
 
+#include "sandbox/jail.h"
 #include "sandbox/protocol.h"
 
-/* modules: NUL-terminated names, ended by an empty one. preset may be "". Once per zygote. */
-status interp_start(const char *modules, const char *preset, const box_limits *l);
+/* Imports, prelude, preset. modules: NUL-terminated names, ended by an empty one. preset may be "". Once per zygote.
+ * The message of a failure starts with the key of the section that is to blame ("sandbox.imports: "). */
+status interp_start(const char *modules, const char *preset, const box_limits *l, const jail *j);
 void interp_before_fork(void); /* these three around a fork of a process that has run model code */
 void interp_after_fork_parent(void);
 void interp_after_fork_child(void);
