@@ -80,8 +80,10 @@ void box_set_user(box *b, void *user);
 void *box_user(const box *b);
 /* Runs code with the state of earlier successful turns; returns at once. One turn at a time. */
 status box_submit(box *b, const char *code, size_t len);
-/* Waits up to timeout_ms (0 = don't) and gives boxes whose turn ended; returns how many. A supervisor that died gives
- * INFRA results, not a hang. */
+/* Waits up to timeout_ms (0 = don't) and gives boxes whose turn ended; returns how many. When a part of the sandbox
+ * dies, the turns it had under way are run once more in fresh boxes, after the successful turns before them; INFRA only
+ * if that fails, too, or an earlier turn now gives something else. A supervisor that died is started again (with
+ * pauses, at most five times in a minute: then every turn is INFRA). */
 int box_poll(box_pool *p, box **done, int max, int timeout_ms);
 
 typedef struct box_result {
@@ -89,7 +91,7 @@ typedef struct box_result {
     int code;   /* signal number or exit status */
     char *text; /* stdout+stderr in order, head and tail, valid UTF-8, malloc'ed */
     bool truncated;
-    char error_type[48], *error_message; /* PY_ERROR: class and message; message malloc'ed or NULL */
+    char error_type[48], *error_message; /* PY_ERROR: class and message, INFRA: the reason; malloc'ed or NULL */
     int error_line;                      /* of this turn's code; 0 = not in it */
     char *error_source; /* that line's text, and the line of an earlier turn where a function of it failed; malloc'ed
                            or NULL */
@@ -97,6 +99,7 @@ typedef struct box_result {
     box_image *images; /* RGB8, checked */
     double wall_ms, cpu_ms, queue_ms, peak_mib;
     bool state_lost; /* earlier turns' variables are gone */
+    bool replayed;   /* the sandbox failed and this turn, or earlier ones before it, ran again in a fresh box */
     box_tier tier;
 } box_result;
 void box_result_take(box *b, box_result *out); /* CHECKs that a turn ended */

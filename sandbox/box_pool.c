@@ -9,56 +9,6 @@
 
 #include "sandbox/client.h"
 
-/* ---- messages out: kept in order, never blocking ---- */
-
-void client_post(box_pool *p, void *msg, size_t n, const void *body, size_t n_body, int fd)
-{
-    int e = p->out ? -EAGAIN : wire_send(supervisor.sock, msg, n, body, n_body, &fd, fd >= 0);
-    if (e == -EAGAIN) {
-        out_msg *m = malloc(sizeof *m + n + n_body);
-        CHECK(m);
-        m->next = NULL;
-        m->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
-        m->n = n + n_body;
-        memcpy(m->bytes, msg, n);
-        if (n_body) memcpy(m->bytes + n, body, n_body);
-        *p->out_end = m;
-        p->out_end = &m->next;
-    } else if (e) {
-        client_died(p);
-    }
-}
-
-void client_drop(box_pool *p)
-{
-    while (p->out) {
-        out_msg *m = p->out;
-        p->out = m->next;
-        if (m->fd >= 0) close(m->fd);
-        free(m);
-    }
-    p->out_end = &p->out;
-}
-
-void client_flush(box_pool *p)
-{
-    while (p->out) {
-        out_msg *m = p->out;
-        int e = wire_send(supervisor.sock, m->bytes, m->n, NULL, 0, &m->fd, m->fd >= 0);
-        if (e == -EAGAIN) return;
-        if (e) {
-            client_died(p);
-            return;
-        }
-        p->out = m->next;
-        if (!p->out) p->out_end = &p->out;
-        if (m->fd >= 0) close(m->fd);
-        free(m);
-    }
-}
-
-/* ---- pools ---- */
-
 static status check_opts(const box_opts *o)
 {
     const box_limits *l = &o->limits;
@@ -74,30 +24,6 @@ static status check_opts(const box_opts *o)
     if (o->max_live < 1 || o->max_live > 4000 || o->spares < 0 || o->spares > 1000 || o->max_starting < 1)
         return FAIL(ST_EINVAL, "sandbox: max_live 1 to 4000, spares 0 to 1000, max_starting at least 1");
     return ST_OK;
-}
-
-/* Sends the pool to the supervisor and waits for what the canaries say. */
-static status configure(box_pool *p, wire_reply *reply)
-{
-    if (supervisor.sock < 0)
-        return FAIL(ST_ESYS, "the sandbox supervisor is not running (%s)",
-                    supervisor.exe ? "it could not be started" : "box_boot was not called");
-    p->msg.h = (wire_head){.op = OP_POOL};
-    int e = wire_send(supervisor.sock, &p->msg, sizeof p->msg, p->strings, p->n_strings, NULL, 0);
-    double deadline = wire_now() + 180; /* importing large libraries from a cold disk */
-    while (!e) {
-        struct pollfd f = {supervisor.sock, POLLIN, 0};
-        if (poll(&f, 1, 1000) < 0 && errno != EINTR) e = -errno;
-        ssize_t n = wire_recv(supervisor.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
-        if (n == -EAGAIN && wire_now() < deadline) continue;
-        if (n < (ssize_t)sizeof *reply)
-            return FAIL(ST_ESYS, "the sandbox supervisor %s", n == -EAGAIN ? "does not answer" : "died");
-        reply->text[sizeof reply->text - 1] = 0;
-        if (reply->h.op == OP_POOL_FAIL) return FAIL((status)reply->code, "%s", reply->text);
-        p->tier = (box_tier)reply->tier;
-        return ST_OK;
-    }
-    return FAIL(ST_ESYS, "the sandbox supervisor died: %s", strerror(-e));
 }
 
 static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
@@ -128,7 +54,7 @@ static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
                          .max_starting = o->max_starting};
     status st = sizeof p->msg + n > WIRE_CODE_MAX
                     ? FAIL(ST_EINVAL, "sandbox.preset: longer than %d KiB", WIRE_CODE_MAX >> 10)
-                    : configure(p, reply);
+                    : link_open(p, reply);
     if (st != ST_OK) {
         box_pool_destroy(p);
         return st;
@@ -151,14 +77,14 @@ void box_pool_destroy(box_pool *p)
     if (supervisor.pool == p) {
         supervisor.pool = NULL;
         wire_head h = {.op = OP_POOL_END};
-        if (supervisor.sock >= 0) client_post(p, &h, sizeof h, NULL, 0, -1);
+        if (supervisor.sock >= 0) link_post(p, &h, sizeof h, NULL, 0, -1);
         for (int i = 0; p->out && supervisor.sock >= 0 && i < 100; i++) {
             struct pollfd f = {supervisor.sock, POLLOUT, 0};
             poll(&f, 1, 100);
-            client_flush(p);
+            link_flush(p);
         }
     }
-    client_drop(p);
+    link_drop(p);
     free(p->slot);
     free(p->buf);
     free(p->strings);
@@ -166,22 +92,6 @@ void box_pool_destroy(box_pool *p)
 }
 
 box_tier box_pool_tier(const box_pool *p) { return p->tier; }
-
-/* A supervisor that died is started again, but not for ever. */
-bool client_revive(box_pool *p)
-{
-    static wire_reply reply;
-    double now = wire_now();
-    if (supervisor.sock >= 0) return true;
-    if (!supervisor.exe || (supervisor.starts[0] > 0 && now - supervisor.starts[0] < 60)) return false;
-    memmove(supervisor.starts, supervisor.starts + 1, sizeof supervisor.starts - sizeof *supervisor.starts);
-    supervisor.starts[2] = now;
-    if (supervisor_start() || configure(p, &reply) != ST_OK) {
-        supervisor_stop();
-        return false;
-    }
-    return true;
-}
 
 int box_doctor(box_layer *out, int max, box_tier *tier)
 {

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,6 +276,33 @@ void boxd_pool_done(boxd *b, status st)
     b->creating = false;
     reply_pool(b, st);
     b->ending = st != ST_OK;
+}
+
+void boxd_note(boxd *b, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    wire_head h = {.op = OP_NOTE};
+    if (n > 0) wire_send(b->client, &h, sizeof h, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1, NULL, 0);
+}
+
+void boxd_give_up(boxd *b, const char *why)
+{
+    b->broken = true;
+    wire_reply *r = &b->report;
+    r->h = (wire_head){.op = OP_POOL_FAIL};
+    r->code = ST_EUNAVAIL;
+    snprintf(r->text, sizeof r->text, "%.500s", why);
+    wire_send(b->client, r, sizeof *r, NULL, 0, NULL, 0);
+    while (b->queue) {
+        boxrec *x = b->queue;
+        b->queue = x->next;
+        if (!b->queue) b->queue_end = &b->queue;
+        boxd_fail_turn(b, x, BOX_INFRA);
+    }
 }
 
 static void on_pool(boxd *b, size_t n)

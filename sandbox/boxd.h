@@ -54,6 +54,7 @@ typedef struct boxd {
     int client, zygote, ep, term;
     int zygote_exe, zygote_lib; /* opened before root was given up: their folder may be closed to others */
     pid_t zygote_pid;
+    char zygote_end[64]; /* how the last one ended, as the rest of a sentence */
     bool zygote_ready, pool_on, creating, broken;
     wire_pool pool;
     char *strings; /* modules and preset */
@@ -99,8 +100,10 @@ enum { EV_CLIENT, EV_ZYGOTE, EV_TERM, EV_CTL, EV_OUT, EV_PIDFD };
 void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e); /* e NULL: the jail is gone */
 void boxd_fail_turn(boxd *b, boxrec *x, box_verdict v);
 void boxd_read_output(boxd *b, jailrec *j);
-void boxd_pool_done(boxd *b, status st); /* answers the client's OP_POOL */
-void boxd_queue(boxd *b, boxrec *x);     /* its code is set: run it as soon as a jail is free */
+void boxd_pool_done(boxd *b, status st);                                             /* answers the client's OP_POOL */
+void boxd_note(boxd *b, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* for the client's log */
+void boxd_give_up(boxd *b, const char *why);                                         /* no turn will run any more */
+void boxd_queue(boxd *b, boxrec *x); /* its code is set: run it as soon as a jail is free */
 boxrec *boxd_box_new(boxd *b, uint32_t id);
 void boxd_box_free(boxd *b, boxrec *x);
 

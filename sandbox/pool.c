@@ -43,7 +43,10 @@ static void jail_forget(boxd *b, jailrec *j)
 
 void pool_jail_kill(boxd *b, jailrec *j)
 {
-    if (j->box) j->box->jail = NULL;
+    if (j->box) {
+        j->box->jail = NULL;
+        j->box->input_sent = false; /* its next jail has not seen it */
+    }
     j->box = NULL;
     if (j->pidfd >= 0) syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
     jail_forget(b, j);
@@ -115,13 +118,7 @@ static void jail_lost(boxd *b, jailrec *j, const char *why)
             boxd_pool_done(b, st);
             return;
         }
-        b->broken = true;
-        while (b->queue) {
-            boxrec *q = b->queue;
-            b->queue = q->next;
-            if (!b->queue) b->queue_end = &b->queue;
-            boxd_fail_turn(b, q, BOX_INFRA);
-        }
+        boxd_give_up(b, fail_message());
     }
 }
 
@@ -252,8 +249,14 @@ static void zygote_forget(boxd *b)
     b->zygote = -1;
     b->zygote_ready = false;
     if (b->zygote_pid > 0) {
-        kill(b->zygote_pid, SIGKILL); /* its pid namespace goes with its child, which sees this one die */
-        while (waitpid(b->zygote_pid, NULL, 0) < 0 && errno == EINTR) {}
+        int st = 0; /* usually it is dead; else its pid namespace goes with its child, which sees this one die */
+        if (waitpid(b->zygote_pid, &st, WNOHANG) == 0) {
+            kill(b->zygote_pid, SIGKILL);
+            while (waitpid(b->zygote_pid, &st, 0) < 0 && errno == EINTR) {}
+        }
+        snprintf(b->zygote_end, sizeof b->zygote_end,
+                 WIFSIGNALED(st) ? "was killed by signal %d" : "ended with status %d",
+                 WIFSIGNALED(st) ? WTERMSIG(st) : WEXITSTATUS(st));
     }
     b->zygote_pid = 0;
 }
@@ -320,15 +323,14 @@ static void zygote_lost(boxd *b)
     double now = wire_now();
     memmove(b->deaths, b->deaths + 1, sizeof b->deaths - sizeof *b->deaths);
     b->deaths[4] = now;
-    b->broken =
-        b->deaths[0] > 0 && now - b->deaths[0] < 60; /* five in a minute: something is wrong that a sixth won't cure */
-    if (!b->broken && pool_zygote_start(b) != ST_OK) b->broken = true;
-    while (b->broken && b->queue) {
-        boxrec *x = b->queue;
-        b->queue = x->next;
-        if (!b->queue) b->queue_end = &b->queue;
-        boxd_fail_turn(b, x, BOX_INFRA);
-    }
+    /* five in a minute: something is wrong that a sixth won't cure */
+    bool often = b->deaths[0] > 0 && now - b->deaths[0] < 60;
+    if (often)
+        boxd_give_up(b, "the boxes' Python process died five times within a minute");
+    else if (pool_zygote_start(b) != ST_OK)
+        boxd_give_up(b, fail_message());
+    else
+        boxd_note(b, "the boxes' Python process %s; it is started again", b->zygote_end);
 }
 
 void pool_on_zygote(boxd *b)

@@ -34,6 +34,7 @@ typedef enum wire_op {
     /* boxd -> client */ OP_POOL_OK,
     OP_POOL_FAIL,
     OP_RESULT,
+    OP_NOTE, /* followed by text for the log */
     /* boxd -> zygote */ OP_INIT,
     OP_SPAWN,
     /* zygote -> boxd */ OP_INIT_OK,

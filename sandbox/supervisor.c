@@ -52,22 +52,23 @@ void box_limits_default(box_limits *l)
 int supervisor_start(void)
 {
     int sv[2];
-    if (wire_pair(sv)) return -1;
-    int sock = fcntl(sv[1], F_DUPFD, 64), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if ((errno = -wire_pair(sv))) return -1;
     char fd_arg[16];
-    snprintf(fd_arg, sizeof fd_arg, "%d", sock);
+    snprintf(fd_arg, sizeof fd_arg, "%d", WIRE_INHERITED);
     char *argv[] = {(char *)"codedance", (char *)"@boxd", fd_arg, NULL};
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);
-    for (int i = 0; i < 3; i++) posix_spawn_file_actions_adddup2(&fa, null, i);
-    int e = sock < 0 || null < 0 ? errno : posix_spawn(&supervisor.pid, supervisor.exe, &fa, NULL, argv, environ);
+    posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDWR, 0);
+    for (int i = 1; i < 3; i++) posix_spawn_file_actions_adddup2(&fa, 0, i);
+    posix_spawn_file_actions_adddup2(&fa, sv[1], WIRE_INHERITED); /* in the child only: nobody else can inherit it */
+    int e = posix_spawn(&supervisor.pid, supervisor.exe, &fa, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&fa);
     close(sv[1]);
-    if (sock >= 0) close(sock);
-    if (null >= 0) close(null);
     if (e || fcntl(sv[0], F_SETFL, O_NONBLOCK)) {
+        if (!e) kill(supervisor.pid, SIGKILL);
         close(sv[0]);
         supervisor.pid = 0;
+        errno = e ? e : EBADF;
         return -1;
     }
     supervisor.sock = sv[0];
@@ -102,15 +103,28 @@ void supervisor_stop(void)
     supervisor.pid = 0;
 }
 
-void supervisor_bury(void)
+const char *supervisor_bury(void)
 {
+    static char how[64];
+    int st = 0;
     if (supervisor.sock >= 0) close(supervisor.sock);
     supervisor.sock = -1;
+    snprintf(how, sizeof how, "closed its connection");
     if (supervisor.pid > 0) {
-        kill(supervisor.pid, SIGKILL);
-        waitpid(supervisor.pid, NULL, 0);
+        bool ended = false;
+        for (int i = 0; i < 20 && !ended; i++) { /* the end of its socket is seen before its death */
+            ended = waitpid(supervisor.pid, &st, WNOHANG) == supervisor.pid;
+            if (!ended) usleep(1000);
+        }
+        if (ended && WIFSIGNALED(st)) snprintf(how, sizeof how, "was killed by signal %d", WTERMSIG(st));
+        if (ended && WIFEXITED(st)) snprintf(how, sizeof how, "ended with status %d", WEXITSTATUS(st));
+        if (!ended) {
+            kill(supervisor.pid, SIGKILL);
+            waitpid(supervisor.pid, NULL, 0);
+        }
     }
     supervisor.pid = 0;
+    return how;
 }
 
 void box_shutdown(void)

@@ -7,14 +7,16 @@
 extern struct supervisor {
     int sock; /* -1: it does not run */
     pid_t pid;
-    char *exe;        /* NULL before box_boot */
-    int generation;   /* counts its starts: boxes of an earlier one are lost */
-    double starts[3]; /* times of the last restarts */
-    box_pool *pool;   /* the one pool */
+    char *exe;      /* NULL before box_boot */
+    int generation; /* counts its starts: boxes of an earlier one are lost */
+    box_pool *pool; /* the one pool */
 } supervisor;
 
-int supervisor_start(void); /* 0, or -1 */
+/* 0, or -1 with errno. May be called late, with threads, CUDA and MPI in this process: posix_spawn copies no memory,
+ * runs no fork handlers and leaves nothing inheritable open meanwhile. */
+int supervisor_start(void);
 void supervisor_stop(void); /* lets it clean up, waits at most 2 s */
-void supervisor_bury(void); /* it died or broke the protocol */
+/* It died or broke the protocol: ends what is left of it. How it ended, as the rest of a sentence. */
+const char *supervisor_bury(void);
 
 #endif

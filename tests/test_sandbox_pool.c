@@ -4,8 +4,6 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <dirent.h>
-#include <glob.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -16,114 +14,10 @@
 
 #include "core/clock.h"
 #include "tests/common/boxes.h"
+#include "tests/common/procs.h"
 
 extern char **environ;
 static box_pool *pool;
-
-/* ---- /proc: the processes below one, by parent ---- */
-
-typedef struct proc {
-    pid_t pid, parent;
-    unsigned long long start;
-    char role[16];
-} proc;
-typedef struct procs {
-    int n;
-    proc p[4096];
-} procs;
-
-static bool read_proc(pid_t pid, proc *p)
-{
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = fopen(path, "r");
-    if (!f) return false;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = 0;
-    char *after = strrchr(text, ')');
-    char state = 0;
-    *p = (proc){.pid = pid};
-    if (!after || sscanf(after + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                         &state, &p->parent, &p->start) != 3)
-        return false;
-    if (state == 'Z' || state == 'X') return false;
-    snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
-    if ((f = fopen(path, "r"))) {
-        n = fread(text, 1, sizeof text - 1, f);
-        text[n] = 0;
-        if (strlen(text) + 1 < n) snprintf(p->role, sizeof p->role, "%.15s", text + strlen(text) + 1);
-        fclose(f);
-    }
-    return true;
-}
-
-static void below(pid_t root, procs *out)
-{
-    static procs all;
-    all.n = out->n = 0;
-    DIR *d = opendir("/proc");
-    assert_non_null(d);
-    for (struct dirent *e; (e = readdir(d)) && all.n < 4096;)
-        if (atoi(e->d_name) > 0 && read_proc(atoi(e->d_name), &all.p[all.n])) all.n++;
-    closedir(d);
-    for (bool more = true; more;) {
-        more = false;
-        for (int i = 0; i < all.n; i++) {
-            bool known = false, child = all.p[i].parent == root;
-            for (int k = 0; k < out->n; k++) {
-                known |= out->p[k].pid == all.p[i].pid;
-                child |= out->p[k].pid == all.p[i].parent;
-            }
-            if (child && !known) {
-                out->p[out->n++] = all.p[i];
-                more = true;
-            }
-        }
-    }
-}
-
-static pid_t role_below(pid_t root, const char *role, int nth)
-{
-    static procs ps;
-    below(root, &ps);
-    for (int i = 0; i < ps.n; i++)
-        if (!strcmp(ps.p[i].role, role) && nth-- == 0) return ps.p[i].pid;
-    return 0;
-}
-
-static int still_alive(const procs *ps)
-{
-    int n = 0;
-    for (int i = 0; i < ps->n; i++) {
-        proc now;
-        n += read_proc(ps->p[i].pid, &now) && now.start == ps->p[i].start;
-    }
-    return n;
-}
-
-static int cgroups_of(pid_t boxd)
-{
-    char pattern[128];
-    int n = 0;
-    static const char *const where[] = {"/sys/fs/cgroup/box.%d", "/sys/fs/cgroup/*/box.%d", "/sys/fs/cgroup/*/*/box.%d",
-                                        "/sys/fs/cgroup/*/*/*/box.%d"};
-    for (size_t i = 0; i < 4; i++) {
-        glob_t g;
-        snprintf(pattern, sizeof pattern, where[i], boxd);
-        if (glob(pattern, 0, NULL, &g) == 0) n += (int)g.gl_pathc;
-        globfree(&g);
-    }
-    return n;
-}
-
-static bool gone_within(const procs *ps, pid_t boxd, double seconds)
-{
-    for (double until = clock_now() + seconds; clock_now() < until; usleep(10000))
-        if (still_alive(ps) == 0 && cgroups_of(boxd) == 0) return true;
-    print_message("%d processes and %d control groups are left\n", still_alive(ps), cgroups_of(boxd));
-    return false;
-}
 
 static box *start_box(const char *code)
 {
@@ -134,56 +28,6 @@ static box *start_box(const char *code)
 }
 
 /* ---- tests ---- */
-
-static void death_in_the_middle(const char *role)
-{
-    enum { N = 6 };
-    box *b[N], *done[N];
-    for (int i = 0; i < N; i++) {
-        b[i] = start_box(NULL);
-        free(test_expect(pool, b[i], "x = 1", BOX_OK));
-    }
-    for (int i = 0; i < N; i++) assert_int_equal(box_submit(b[i], "while True: pass", 16), ST_OK);
-    assert_int_equal(box_poll(pool, done, N, 100), 0);
-    pid_t pid = role_below(getpid(), role, 0);
-    assert_true(pid > 1);
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    double t = clock_now();
-    for (int n = 0; n < N;) {
-        int k = box_poll(pool, done, N, 2000);
-        assert_true(k > 0);
-        for (int i = 0; i < k; i++, n++) {
-            box_result r;
-            box_result_take(done[i], &r);
-            assert_int_equal(r.verdict, BOX_INFRA);
-            assert_true(r.state_lost);
-            box_result_free(&r);
-            free(test_expect(pool, done[i], "x", BOX_DEAD)); /* never a silent restart */
-        }
-    }
-    assert_true(clock_now() - t < 10);
-    box *c = start_box(NULL);
-    free(test_expect(pool, c, "W", BOX_OK)); /* the machinery is back */
-    box_close(c);
-    for (int i = 0; i < N; i++) box_close(b[i]);
-}
-
-static void the_zygote_dies(void **s)
-{
-    (void)s;
-    death_in_the_middle("@zygote");
-}
-
-static void the_supervisor_dies(void **s)
-{
-    (void)s;
-    static procs ps;
-    pid_t boxd = role_below(getpid(), "@boxd", 0);
-    below(getpid(), &ps);
-    assert_true(boxd > 1 && ps.n > 3);
-    death_in_the_middle("@boxd");
-    assert_true(gone_within(&ps, boxd, 2));
-}
 
 static void one_box_dies_alone(void **s)
 {
@@ -235,12 +79,12 @@ static void a_closed_pool_leaves_nothing(void **s)
 {
     (void)s;
     static procs ps;
-    pid_t boxd = role_below(getpid(), "@boxd", 0);
+    pid_t boxd = procs_role(getpid(), "@boxd", 0);
     box *b[20];
     for (int i = 0; i < 20; i++) b[i] = start_box("import os\nif os.fork() == 0:\n    while True: pass");
     box *done[20];
     for (int n = 0; n < 20;) n += box_poll(pool, done, 20, 5000);
-    below(boxd, &ps);
+    procs_below(boxd, &ps);
     assert_true(ps.n >= 20);
     for (int i = 0; i < 20; i++) {
         box_result r;
@@ -249,7 +93,7 @@ static void a_closed_pool_leaves_nothing(void **s)
         box_close(b[i]);
     }
     box_pool_destroy(pool);
-    for (double until = clock_now() + 2; clock_now() < until && ps.n > 1; usleep(10000)) below(boxd, &ps);
+    for (double until = clock_now() + 2; clock_now() < until && ps.n > 1; usleep(10000)) procs_below(boxd, &ps);
     assert_true(ps.n <= 1); /* the janitor */
     box_opts o = test_box_opts();
     assert_int_equal(box_pool_create(&pool, &o), ST_OK);
@@ -273,12 +117,12 @@ static void the_client_dies(void **s)
     close(out[1]);
     assert_int_equal(read(out[0], &c, 1), 1);
     close(out[0]);
-    pid_t boxd = role_below(pid, "@boxd", 0);
-    below(pid, &ps);
+    pid_t boxd = procs_role(pid, "@boxd", 0);
+    procs_below(pid, &ps);
     assert_true(boxd > 1 && ps.n > 10);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
-    assert_true(gone_within(&ps, boxd, 2)); /* 1 s on an idle machine */
+    assert_true(procs_gone(&ps, boxd, 2)); /* 1 s on an idle machine */
 }
 
 static void a_lost_zygote_program_is_named(void **s)
@@ -331,8 +175,6 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_box_dies_alone),
         cmocka_unit_test(honest_boxes_beside_hostile_ones),
-        cmocka_unit_test(the_zygote_dies),
-        cmocka_unit_test(the_supervisor_dies),
         cmocka_unit_test(the_client_dies),
         cmocka_unit_test(a_closed_pool_leaves_nothing),
         cmocka_unit_test(a_lost_zygote_program_is_named),
