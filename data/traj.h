@@ -6,10 +6,11 @@
 #include "data/chat.h"
 
 /* How the episode ended. Only ANSWERED is a normal end; the config decides what happens to the others. */
-#define TRAJ_OUTCOMES(X)                                                                                        \
-    X(ANSWERED, "answered")                                                                                     \
-    X(NO_ANSWER, "no_answer") X(MAX_TURNS, "max_turns") X(MAX_TOKENS, "max_tokens") X(MAX_IMAGES, "max_images") \
-        X(TURN_CUT, "turn_cut") X(INFRA, "infra")
+#define TRAJ_OUTCOMES(X)                                                                                      \
+    X(ANSWERED, "answered")                                                                                   \
+    X(NO_ANSWER, "no_answer")                                                                                 \
+    X(MAX_TURNS, "max_turns") X(MAX_TOKENS, "max_tokens") X(MAX_IMAGES, "max_images") X(TURN_CUT, "turn_cut") \
+        X(INFRA, "infra")
 typedef enum traj_outcome {
 #define TRAJ_ENUM(id, name) TRAJ_##id,
     TRAJ_OUTCOMES(TRAJ_ENUM)
@@ -26,6 +27,7 @@ typedef struct tool_record {
     char error_type[48]; /* Python exception class, "" if none */
     int error_line;
     bool truncated, state_lost, empty_output;
+    bool replayed; /* the sandbox failed; this turn, or earlier ones before it, ran again in a fresh box */
     float wall_ms, cpu_ms, queue_ms, peak_mib;
     char tier[8];
 } tool_record;

@@ -154,7 +154,7 @@ static status read_tool(tool_record *r, const json *j)
 {
     static const char *const known[] = {"ran",       "ok",         "verdict",      "error_type", "error_line",
                                         "truncated", "state_lost", "empty_output", "wall_ms",    "cpu_ms",
-                                        "queue_ms",  "peak_mib",   "tier",         NULL};
+                                        "queue_ms",  "peak_mib",   "tier",         "replayed",   NULL};
     TRY(check_keys(j, known));
     TRY(get_bool(j, "ran", &r->ran));
     TRY(get_bool(j, "ok", &r->ok));
@@ -164,6 +164,7 @@ static status read_tool(tool_record *r, const json *j)
     TRY(get_bool(j, "truncated", &r->truncated));
     TRY(get_bool(j, "state_lost", &r->state_lost));
     TRY(get_bool(j, "empty_output", &r->empty_output));
+    if (json_get(j, "replayed")) TRY(get_bool(j, "replayed", &r->replayed)); /* absent before 2026-11-23 */
     TRY(get_float(j, "wall_ms", &r->wall_ms));
     TRY(get_float(j, "cpu_ms", &r->cpu_ms));
     TRY(get_float(j, "queue_ms", &r->queue_ms));

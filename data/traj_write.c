@@ -53,6 +53,7 @@ static void put_tool(json_out *o, const tool_record *r)
     member_int(o, "error_line", r->error_line);
     member_bool(o, "truncated", r->truncated);
     member_bool(o, "state_lost", r->state_lost);
+    member_bool(o, "replayed", r->replayed);
     member_bool(o, "empty_output", r->empty_output);
     member_float(o, "wall_ms", r->wall_ms);
     member_float(o, "cpu_ms", r->cpu_ms);

@@ -192,12 +192,12 @@ static status print_record(const box_result *r, const char *dir, int turn)
     json_key(&o, "truncated");
     json_put_bool(&o, r->truncated);
     json_key(&o, "error");
-    if (r->error_type[0] != '\0') {
+    if (r->error_type[0] != '\0' || r->error_message != NULL) { /* a failure of ours has no type */
         json_open(&o, '{');
         json_key(&o, "type");
         json_put_str(&o, r->error_type);
         json_key(&o, "message");
-        json_put_str(&o, r->error_message);
+        json_put_str(&o, r->error_message != NULL ? r->error_message : "");
         json_key(&o, "line");
         json_put_int(&o, r->error_line);
         json_key(&o, "source");
@@ -220,6 +220,8 @@ static status print_record(const box_result *r, const char *dir, int turn)
     json_put_str(&o, box_tier_name(r->tier));
     json_key(&o, "state_lost");
     json_put_bool(&o, r->state_lost);
+    json_key(&o, "replayed");
+    json_put_bool(&o, r->replayed);
     json_close(&o, '}');
     puts(o.text);
     fflush(stdout);

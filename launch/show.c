@@ -86,8 +86,9 @@ static void show_turn(const out *o, const traj *t, const traj_turn *turn)
     show_said(o, turn);
     if (!turn->code) return;
     char verdict[96];
-    snprintf(verdict, sizeof verdict, "%s in %.0f ms%s%s", turn->tool.verdict, (double)turn->tool.wall_ms,
-             turn->tool.truncated ? ", output cut" : "", turn->tool.state_lost ? ", state lost" : "");
+    snprintf(verdict, sizeof verdict, "%s in %.0f ms%s%s%s", turn->tool.verdict, (double)turn->tool.wall_ms,
+             turn->tool.truncated ? ", output cut" : "", turn->tool.state_lost ? ", state lost" : "",
+             turn->tool.replayed ? ", run again" : "");
     block(o, "ran", verdict, strlen(verdict));
     const char *said = turn->tool_text ? turn->tool_text : "";
     if (said[0]) block(o, "result", said, strlen(said));

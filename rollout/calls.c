@@ -15,7 +15,6 @@ void calls_add(run *r, session *s)
     s->call = CALL_QUEUED;
     s->called = clock_now();
     s->tries = 0;
-    s->replay = s->n_turn - 1;
     r->n_queued++;
     r->stats.tool_calls++;
 }
@@ -33,29 +32,6 @@ static status make_input(group *g)
     status st = box_input_create(&g->input, im, p->n_image);
     free(im);
     return st;
-}
-
-/* The next earlier call whose effects the fresh box needs: successes since the state was last lost. */
-static int next_replay(const session *s, int from)
-{
-    int call = s->n_turn - 1;
-    for (int i = from; i < call; i++)
-        if (s->turns[i].code && strcmp(s->turns[i].tool.verdict, box_verdict_name(BOX_OK)) == 0) return i;
-    return call;
-}
-
-static int first_replay(const session *s)
-{
-    int from = 0;
-    for (int i = 0; i < s->n_turn - 1; i++)
-        if (s->turns[i].tool.state_lost) from = i;
-    return next_replay(s, from);
-}
-
-static status submit(session *s)
-{
-    const char *code = s->turns[s->replay].code;
-    return box_submit(s->box, code, strlen(code));
 }
 
 /* The call is over: the session goes on, or ends as INFRA. */
@@ -88,8 +64,8 @@ static void fail_infra(run *r, session *s, const char *text)
     session_end(s, TRAJ_INFRA);
 }
 
-/* Once more in a fresh box, after the successes so far; a second failure ends the trajectory. */
-static void again(run *r, session *s)
+/* The state is gone, by the code's own doing, and an earlier result said so: it goes on in a fresh box. */
+static void start_anew(run *r, session *s)
 {
     box_close(s->box);
     s->box = NULL;
@@ -97,7 +73,6 @@ static void again(run *r, session *s)
         fail_infra(r, s, "the sandbox failed twice");
         return;
     }
-    s->replay = first_replay(s);
     s->call = CALL_QUEUED;
     r->n_queued++;
 }
@@ -113,7 +88,8 @@ static status start(run *r, session *s)
         TRY(box_open(r->e->part.boxes, k.w[0] | (uint64_t)k.w[1] << 32, g->input, &s->box));
         box_set_user(s->box, s);
     }
-    TRY(submit(s));
+    const char *code = s->turns[s->n_turn - 1].code;
+    TRY(box_submit(s->box, code, strlen(code)));
     s->call = CALL_RUNNING;
     return ST_OK;
 }
@@ -163,15 +139,10 @@ static status take(run *r, box *b)
     box_result_take(b, &res);
     r->n_running--;
     status st = ST_OK;
-    bool replaying = s->replay < s->n_turn - 1;
-    if (tool_verdict_infra(res.verdict) || (replaying && res.verdict != BOX_OK)) {
-        again(r, s);
-    } else if (replaying) {
-        s->replay = next_replay(s, s->replay + 1);
-        if (submit(s) == ST_OK)
-            r->n_running++;
-        else
-            again(r, s);
+    if (res.verdict == BOX_DEAD) {
+        start_anew(r, s);
+    } else if (tool_verdict_infra(res.verdict)) { /* the pool has tried again: sandbox/box.h */
+        fail_infra(r, s, res.error_message ? res.error_message : "the sandbox failed");
     } else {
         tool_result out;
         st = tool_result_make(&out, &res, &r->e->o, r->e->part.ip, r->e->rules.max_image_tokens);
@@ -188,7 +159,7 @@ status calls_step(run *r, int timeout_ms)
     box *done[POLL_MAX];
     int n = box_poll(r->e->part.boxes, done, POLL_MAX, timeout_ms);
     for (int i = 0; i < n; i++) TRY(take(r, done[i]));
-    if (n && r->n_queued) start_queued(r); /* a fresh box for a retry */
+    if (n && r->n_queued) start_queued(r); /* in a fresh box */
     return ST_OK;
 }
 

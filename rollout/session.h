@@ -59,7 +59,6 @@ typedef struct session {
     /* the call in flight (calls.c) */
     call_state call;
     box *box;
-    int replay; /* turn whose code is being replayed in a fresh box; n_turn - 1: the call itself */
     int tries;
     double called;
     tool_result held;

@@ -145,6 +145,7 @@ static void fill_record(tool_record *rec, const box_result *r)
     rec->error_line = r->error_line;
     rec->truncated = r->truncated;
     rec->state_lost = r->state_lost;
+    rec->replayed = r->replayed;
     rec->wall_ms = (float)r->wall_ms;
     rec->cpu_ms = (float)r->cpu_ms;
     rec->queue_ms = (float)r->queue_ms;
