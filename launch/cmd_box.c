@@ -68,9 +68,6 @@ static status add_limits(set_list *s, const char *list)
 
 static status add_tier(set_list *s, const char *tier)
 {
-    static const char *const name[] = {"namespaces", "rlimits", "landlock"};
-    for (int t = BOX_T0; t <= BOX_T2; t++)
-        if (strcmp(tier, box_tier_name((box_tier)t)) == 0) tier = name[t];
     char *text = NULL;
     if (asprintf(&text, "sandbox.min_tier=%s", tier) < 0) text = NULL;
     return add_set(s, text);

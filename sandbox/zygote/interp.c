@@ -1,4 +1,5 @@
 #include "sandbox/zygote/interp.h"
+#include "sandbox/zygote/repeat.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -102,6 +103,14 @@ static PyObject *emit(PyObject *self, PyObject *args)
 }
 static PyMethodDef emit_def = {"emit", emit, METH_VARARGS, NULL};
 
+static PyObject *child_seed(PyObject *self, PyObject *args)
+{
+    (void)self;
+    (void)args;
+    return Py_BuildValue("K", (unsigned long long)repeat_child_seed());
+}
+static PyMethodDef child_seed_def = {"child_seed", child_seed, METH_VARARGS, NULL};
+
 /* What libraries want done in a forked child is for processes with threads (locks to renew), and it costs every turn a
  * tenth of its pages: it is done only when there are threads. The random module's wish to reseed itself is dropped:
  * turns are forks, and their numbers must continue. */
@@ -113,6 +122,8 @@ static const char hold_hooks[] = "import os\n"
                                  "import threading, logging\n"
                                  "_active = threading._active\n"
                                  "def _in_child():\n"
+                                 "    seed = child_seed()\n"
+                                 "    if seed: random.seed(seed)\n"
                                  "    if len(_active) > 1:\n"
                                  "        for f in _hooks:\n"
                                  "            if f is not None: f()\n";
@@ -152,14 +163,18 @@ static status import_modules(const char *modules, const jail *j)
 status interp_start(const char *modules, const char *preset, const box_limits *l, const jail *j)
 {
     py.limits = l;
+    repeat_start(0);
     signal(SIGXFSZ, SIG_IGN); /* a write past the limit is EFBIG, an OSError in Python */
     PyObject *ns = PyDict_New();
     if (!ns || PyDict_SetItemString(ns, "__builtins__", PyEval_GetBuiltins())) return fail_python("sandbox start");
     TRY(run_part(hold_hooks, ns, "sandbox start"));
     TRY(import_modules(modules, j));
-    PyObject *f = PyCFunction_NewEx(&emit_def, NULL, NULL);
-    if (!f || PyDict_SetItemString(ns, "emit", f)) return fail_python("sandbox start");
-    Py_DecRef(f);
+    PyMethodDef *const functions[] = {&emit_def, &child_seed_def};
+    for (int i = 0; i < 2; i++) {
+        PyObject *f = PyCFunction_NewEx(functions[i], NULL, NULL);
+        if (!f || PyDict_SetItemString(ns, functions[i]->ml_name, f)) return fail_python("sandbox start");
+        Py_DecRef(f);
+    }
     for (const char *const *part = prelude_parts; *part; part++) TRY(run_part(*part, ns, "sandbox prelude"));
     TRY(run_part("_hook_libraries()\n", ns, "sandbox prelude"));
     TRY(run_part(release_hooks, ns, "sandbox start"));
@@ -217,6 +232,7 @@ static PyObject *pictures(int input)
 
 int interp_open_box(uint64_t seed, int input, wire_claim *claim)
 {
+    repeat_start(seed);
     PyObject *list = pictures(input);
     PyObject *r = list ? PyObject_CallFunction(py.open_box, "KNO", (unsigned long long)seed, list, py.preset) : NULL;
     if (!r) claim_error(claim, "before the first turn (sandbox.preset): ");
