@@ -15,7 +15,7 @@ static const char undo[] =
     "sys.argv = ['']\n"
     "if hasattr(sys, 'orig_argv'): sys.orig_argv = [sys.executable]\n"
     "sys.path[:] = [p for p in sys.path if p]\n"
-    "for k in ('LD_BIND_NOW', 'GLIBC_TUNABLES', 'PYTHONUTF8', 'PYTHONNOUSERSITE', 'PYTHONSAFEPATH', "
+    "for k in ('LD_BIND_NOW', 'LD_PRELOAD', 'GLIBC_TUNABLES', 'PYTHONUTF8', 'PYTHONNOUSERSITE', 'PYTHONSAFEPATH', "
     "'PYTHONDONTWRITEBYTECODE'): os.environ.pop(k, None)\n"
     "sys.modules.pop('random', None) # if site-packages loaded it: the new one will not wish to be reseeded by forks\n"
     "import __main__\n"

@@ -43,7 +43,7 @@ static status keep_capabilities(void)
     return ST_OK;
 }
 
-static void set_environment(const python_env *p)
+static void set_environment(const python_env *p, const char *library)
 {
     char folder[PYTHON_PATH], *libs = getenv("LD_LIBRARY_PATH");
     if (libs) libs = strdup(libs);
@@ -57,6 +57,7 @@ static void set_environment(const python_env *p)
                1); /* stays, for its children too: the loader's $ORIGIN, where /proc is missing */
     /* What the built-in one is told by its configuration; attach.c takes it away again. */
     setenv("LD_BIND_NOW", "1", 1);
+    setenv("LD_PRELOAD", library, 1); /* repeat.c comes before libc */
     setenv("GLIBC_TUNABLES",
            "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=4194304:"
            "glibc.malloc.trim_threshold=8388608",
@@ -96,7 +97,7 @@ status become_python(zygote_state *z, int library)
         NULL};
     if (in_jail) TRY(copy_library(library));
     TRY(hand_over(z, library));
-    set_environment(&z->python);
+    set_environment(&z->python, argv[4]);
     if (chdir("/")) return FAIL(ST_ESYS, "sandbox: chdir: %s", strerror(errno));
     /* Once as a rehearsal that stops at the library's door, because it can still be heard what goes wrong. */
     int rc = python_capture(argv, BECOME_FDS, said, sizeof said, 60);

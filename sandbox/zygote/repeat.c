@@ -77,6 +77,8 @@ uint64_t repeat_child_seed(void)
     return s;
 }
 
+#pragma GCC visibility push(default) /* libc's own names, from the library form of the zygote as well */
+
 /* ---- the wall clock ---- */
 
 static int64_t read_wall(void) { return (int64_t)atomic_fetch_add(&r.wall_ns, REPEAT_STEP_NS) + REPEAT_STEP_NS; }
@@ -249,3 +251,5 @@ int getentropy(void *buf, size_t n)
     }
     return getrandom(buf, n, 0) == (ssize_t)n ? 0 : -1;
 }
+
+#pragma GCC visibility pop
