@@ -51,7 +51,7 @@ typedef enum wire_op {
     OP_END,
     /* runner <-> holder */ OP_HELLO,
     OP_GO,
-    OP_CLAIM,
+    OP_CLAIM
 } wire_op;
 
 typedef struct wire_head {
