@@ -25,34 +25,17 @@ enum {
     BOX_HOLDER_FDS = 8 /* 0 null, 1-2 output, 3-4 channels, 5 images out, 6 images in, 7 spare of the output */
 };
 
+/* clang-format off */
 typedef enum wire_op {
-    /* client -> boxd */ OP_POOL = 1,
-    OP_OPEN,
-    OP_EXEC,
-    OP_CLOSE,
-    OP_POOL_END,
-    /* boxd -> client */ OP_POOL_OK,
-    OP_POOL_FAIL,
-    OP_RESULT,
-    OP_NOTE, /* followed by text for the log */
-    /* boxd -> zygote */ OP_INIT,
-    OP_SPAWN,
-    /* zygote -> boxd */ OP_INIT_OK,
-    OP_INIT_FAIL,
-    OP_PID,
-    /* boxd -> runner */ OP_RUN,
-    OP_INTERRUPT,
-    OP_KILL,
-    OP_COMMIT,
-    OP_ROLLBACK,
-    OP_RESET,
-    /* runner -> boxd */ OP_READY,
-    OP_JAIL_FAIL,
-    OP_END,
-    /* runner <-> holder */ OP_HELLO,
-    OP_GO,
-    OP_CLAIM
+    OP_POOL = 1, OP_OPEN, OP_EXEC, OP_CLOSE, OP_POOL_END,     /* client -> boxd */
+    OP_POOL_OK, OP_POOL_FAIL, OP_RESULT, OP_NOTE,             /* boxd -> client; a note is followed by text for the log */
+    OP_INIT, OP_SPAWN,                                        /* boxd -> zygote */
+    OP_INIT_OK, OP_INIT_FAIL, OP_PID,                         /* zygote -> boxd */
+    OP_RUN, OP_INTERRUPT, OP_KILL, OP_COMMIT, OP_ROLLBACK, OP_RESET, /* boxd -> runner */
+    OP_READY, OP_JAIL_FAIL, OP_END,                           /* runner -> boxd */
+    OP_HELLO, OP_GO, OP_CLAIM                                 /* runner <-> holder */
 } wire_op;
+/* clang-format on */
 
 typedef struct wire_head {
     uint32_t op, id, turn, len;
