@@ -13,7 +13,10 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "sandbox/janitor.h"
 
 enum { POOL_UID = 64917 };        /* used when started as root: an id no system hands out; boxes never run as root */
 static const double ANSWER_S = 2; /* how long a runner may take to report after being told to kill its turn */
@@ -480,9 +483,14 @@ int boxd_main(int sock)
     b.outbox_end = &b.outbox;
     b.buf = malloc(WIRE_MSG_MAX);
     setsid(); /* a Ctrl-C on the terminal is the client's affair */
+    /* Its process, not the thread that started us, which PR_SET_PDEATHSIG would mean. */
+    b.parent = (int)syscall(SYS_pidfd_open, getppid(), 0);
     cgroup_prepare(&b.cg, POOL_UID);
+    if (!janitor_leave(&b.cg, b.parent) && b.cg.version) {
+        cgroup_undo(&b.cg);
+        snprintf(b.cg.why_not, sizeof b.cg.why_not, "no process could be made that removes control groups later");
+    }
     drop_root();
-    prctl(PR_SET_PDEATHSIG, SIGTERM); /* after the change of ids, which clears it */
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
@@ -498,6 +506,7 @@ int boxd_main(int sock)
     if (!b.buf || b.ep < 0 || b.term < 0 || fcntl(sock, F_SETFL, O_NONBLOCK)) return 1;
     pool_epoll(&b, b.client, EV_CLIENT, 0, 0);
     pool_epoll(&b, b.term, EV_TERM, 0, 0);
+    if (b.parent >= 0) pool_epoll(&b, b.parent, EV_TERM, 0, 0);
     for (bool on = true; on;) {
         if (b.pool_on) pool_schedule(&b);
         double wait = b.pool_on ? run_clocks(&b) : 3600;

@@ -4,7 +4,7 @@
 #define SANDBOX_BOXD_H
 
 #include "sandbox/cgroup.h"
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 
 typedef struct boxrec boxrec;
 
@@ -52,6 +52,7 @@ struct boxrec {
 
 typedef struct boxd {
     int client, zygote, ep, term;
+    int parent;                 /* a pidfd: with it we end, too */
     int zygote_exe, zygote_lib; /* opened before root was given up: their folder may be closed to others */
     pid_t zygote_pid;
     char zygote_end[64]; /* how the last one ended, as the rest of a sentence */

@@ -3,12 +3,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -117,7 +119,18 @@ static bool own_dir(const char *controller, char *out, size_t n)
 
 /* ---- removal ---- */
 
-static bool remove_tree(const char *dir)
+static void kill_members(const char *dir)
+{
+    char path[600];
+    int pid;
+    snprintf(path, sizeof path, "%s/cgroup.procs", dir);
+    FILE *f = fopen(path, "re");
+    while (f && fscanf(f, "%d", &pid) == 1)
+        if (pid > 1) kill(pid, SIGKILL);
+    if (f) fclose(f);
+}
+
+static bool remove_tree(const char *dir, bool kill_all)
 {
     DIR *d = opendir(dir);
     if (d) {
@@ -125,79 +138,97 @@ static bool remove_tree(const char *dir)
             char sub[512];
             if (strncmp(e->d_name, "slot", 4) != 0) continue;
             snprintf(sub, sizeof sub, "%s/%s", dir, e->d_name);
-            rmdir(sub);
+            if (rmdir(sub) && errno == EBUSY && kill_all) kill_members(sub);
         }
         closedir(d);
     }
     return rmdir(dir) == 0 || errno == ENOENT;
 }
 
-/* Groups box.<pid> whose supervisor is no more. */
+bool cgroup_remove(const cgroup_set *s, bool kill_all)
+{
+    bool gone = true;
+    for (int i = 0; i < s->n_dir; i++) gone &= remove_tree(s->dir[i], kill_all);
+    return gone;
+}
+
+static bool lives(int pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0) return errno != ESRCH;
+    struct pollfd p = {fd, POLLIN, 0};
+    bool ended = poll(&p, 1, 0) == 1; /* nobody may have waited for it yet */
+    close(fd);
+    return !ended;
+}
+
+/* Groups box.<pid> whose supervisor is no more: it kept a lock on them, which tells across pid namespaces, too. */
 static void sweep(const char *parent)
 {
     DIR *d = opendir(parent);
     if (!d) return;
     for (struct dirent *e; (e = readdir(d));) {
         int pid, end = 0;
-        if (sscanf(e->d_name, "box.%d%n", &pid, &end) != 1 || e->d_name[end] || kill(pid, 0) == 0 || errno != ESRCH)
-            continue;
+        if (sscanf(e->d_name, "box.%d%n", &pid, &end) != 1 || e->d_name[end]) continue;
+        int fd = openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        bool alive = fd < 0 || flock(fd, LOCK_EX | LOCK_NB) || lives(pid);
         char dir[512];
-        snprintf(dir, sizeof dir, "%s/%s", parent, e->d_name);
-        remove_tree(dir);
+        if (!alive) {
+            snprintf(dir, sizeof dir, "%s/%s", parent, e->d_name);
+            if (!remove_tree(dir, true)) remove_tree(dir, false);
+        }
+        if (fd >= 0) close(fd);
     }
     closedir(d);
 }
 
-/* A child with the rights of now that waits for this process to end and removes the groups: the supervisor gives up
- * root, and may be killed. */
-static bool leave_janitor(const cgroup_set *s)
+/* Our own group's children, and those of the groups beside it: jobs that ran here before. */
+static void sweep_around(const char *own)
 {
-    int p[2];
-    if (pipe2(p, O_CLOEXEC)) return false;
-    pid_t pid = fork();
-    if (pid < 0) {
-        close(p[0]);
-        close(p[1]);
-        return false;
+    char above[224], beside[512];
+    sweep(own);
+    snprintf(above, sizeof above, "%s", own);
+    char *last = strrchr(above, '/');
+    DIR *d = NULL;
+    if (last && last > above) {
+        *last = 0;
+        d = opendir(above);
     }
-    if (pid) {
-        close(p[0]); /* our end p[1] stays open, close-on-exec, until this process ends */
-        return true;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (e->d_name[0] == '.' || e->d_type != DT_DIR || !strcmp(e->d_name, last + 1)) continue;
+        snprintf(beside, sizeof beside, "%s/%s", above, e->d_name);
+        sweep(beside);
     }
-    char c;
-    dup2(p[0], 0);
-    close_range(1, ~0u, 0);
-    prctl(PR_SET_NAME, "box-janitor");
-    while (read(0, &c, 1) < 0 && errno == EINTR) {}
-    for (int round = 0; round < 200; round++) { /* members die within milliseconds */
-        int left = 0;
-        for (int i = 0; i < s->n_dir; i++) left += !remove_tree(s->dir[i]);
-        if (!left) break;
-        nanosleep(&(struct timespec){0, 25000000}, NULL);
-    }
-    _exit(0);
+    if (d) closedir(d);
 }
 
 /* ---- set-up ---- */
+
+static const char no_group[] = "no memory and pids control group can be made below this process's own group";
 
 /* Adds <own group>/box.<pid> of a hierarchy; index or -1. */
 static int add_dir(cgroup_set *s, const char *controller, unsigned owner)
 {
     char own[224];
     if (!own_dir(controller, own, sizeof own - 16)) return -1;
-    sweep(own);
+    sweep_around(own);
     char *dir = s->dir[s->n_dir];
     if ((size_t)snprintf(dir, sizeof s->dir[0], "%s/box.%d", own, (int)getpid()) >= sizeof s->dir[0]) return -1;
     if (mkdir(dir, 0755)) return -1;
     char procs[260];
     snprintf(procs, sizeof procs, "%s/cgroup.procs", dir);
-    if (geteuid() == 0 && (chown(dir, owner, owner) || chown(procs, owner, owner))) return -1;
-    return s->n_dir++;
+    s->lock[s->n_dir] = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (s->lock[s->n_dir] >= 0) flock(s->lock[s->n_dir], LOCK_EX | LOCK_NB);
+    s->n_dir++;
+    return geteuid() == 0 && (chown(dir, owner, owner) || chown(procs, owner, owner)) ? -1 : s->n_dir - 1;
 }
 
-static void undo(cgroup_set *s)
+void cgroup_undo(cgroup_set *s)
 {
-    for (int i = 0; i < s->n_dir; i++) rmdir(s->dir[i]);
+    for (int i = 0; i < s->n_dir; i++) {
+        rmdir(s->dir[i]);
+        if (s->lock[i] >= 0) close(s->lock[i]);
+    }
     s->n_dir = s->version = 0;
     s->mem = s->pids = s->cpu = -1;
 }
@@ -226,13 +257,10 @@ void cgroup_prepare(cgroup_set *s, unsigned owner)
     memset(s, 0, sizeof *s);
     s->mem = s->pids = s->cpu = -1;
     if (!try_v1(s, owner)) {
-        undo(s);
-        if (!try_v2(s, owner)) undo(s);
+        cgroup_undo(s);
+        if (!try_v2(s, owner)) cgroup_undo(s);
     }
-    if (s->version && !leave_janitor(s)) undo(s);
-    if (!s->version)
-        snprintf(s->why_not, sizeof s->why_not,
-                 "no memory and pids control group can be made below this process's own group");
+    if (!s->version) snprintf(s->why_not, sizeof s->why_not, "%s", no_group);
 }
 
 void cgroup_limits(cgroup_set *s, const box_limits *l)

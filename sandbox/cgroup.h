@@ -14,6 +14,7 @@ enum { CGROUP_FILES = 3 };
 typedef struct cgroup_set {
     int version;                 /* 0 none, 1, 2 */
     char dir[CGROUP_FILES][224]; /* our own group in each hierarchy (v2: one) */
+    int lock[CGROUP_FILES];      /* descriptors that hold the locks on them, while this process lives */
     int n_dir;
     int mem, pids, cpu; /* index into dir, -1 = absent */
     int64_t memory_bytes, n_pids;
@@ -22,9 +23,9 @@ typedef struct cgroup_set {
     int n_slot;
 } cgroup_set;
 
-/* Finds the hierarchies and makes <own group>/box.<pid> in each, owned by owner; leaves a process behind that removes
- * them when this one has ended in any way. Removes what dead supervisors left. Version 0 with why_not where nothing is
- * to be had. Call with the rights the program was started with. */
+/* Finds the hierarchies and makes <own group>/box.<pid> in each, owned by owner, locked as long as this process lives.
+ * Removes what dead supervisors left here and in the groups beside. Version 0 with why_not where nothing is to be had.
+ * Call with the rights the program was started with. */
 void cgroup_prepare(cgroup_set *s, unsigned owner);
 void cgroup_limits(cgroup_set *s, const box_limits *l);
 /* A free slot with its limits set, -1 if none can be had. */
@@ -40,6 +41,9 @@ double cgroup_peak_mib(const cgroup_set *s, int slot);
 void cgroup_peak_reset(const cgroup_set *s, int slot);
 /* For the canary: another memory limit for one slot. */
 void cgroup_memory(const cgroup_set *s, int slot, int64_t bytes);
+/* Removes the groups, which need no member any more; kill_all: those that have some lose them. False: some are left. */
+bool cgroup_remove(const cgroup_set *s, bool kill_all);
+void cgroup_undo(cgroup_set *s); /* removes the empty groups and does without any */
 /* Removes the slots. */
 void cgroup_clear(cgroup_set *s);
 

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 
 /* Prints the mark, then C strings: "" or what is wrong; the program to execute; the paths, sorted, none inside another.
  * argv: homes. Runs in any Python 3, so that an old one can be told so. */

@@ -2,7 +2,7 @@
 #ifndef SANDBOX_SUPERVISOR_H
 #define SANDBOX_SUPERVISOR_H
 
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 
 extern struct supervisor {
     int sock; /* -1: it does not run */

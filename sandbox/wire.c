@@ -1,4 +1,4 @@
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 
 #include <errno.h>
 #include <fcntl.h>

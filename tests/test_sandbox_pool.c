@@ -99,11 +99,31 @@ static void a_closed_pool_leaves_nothing(void **s)
     assert_int_equal(box_pool_create(&pool, &o), ST_OK);
 }
 
-/* The client is killed while boxes run: this binary again, as the victim. */
-static void the_client_dies(void **s)
+/* ---- killed in the middle ---- */
+
+static int count_lines(const char *command)
 {
-    (void)s;
-    static procs ps;
+    char line[4096];
+    int n = 0;
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) n++;
+    pclose(f);
+    return n;
+}
+
+typedef struct things {
+    int mounts, shm, files;
+} things;
+static things count_things(void)
+{
+    return (things){count_lines("cat /proc/self/mountinfo"), count_lines("ls -A /dev/shm"),
+                    count_lines("ls -A /tmp /var/tmp | grep -i box")};
+}
+
+/* This binary again, with ten boxes of two busy processes each. */
+static pid_t start_victim(pid_t *boxd, procs *ps)
+{
     int out[2];
     pid_t pid;
     char c;
@@ -117,12 +137,85 @@ static void the_client_dies(void **s)
     close(out[1]);
     assert_int_equal(read(out[0], &c, 1), 1);
     close(out[0]);
-    pid_t boxd = procs_role(pid, "@boxd", 0);
-    procs_below(pid, &ps);
-    assert_true(boxd > 1 && ps.n > 10);
-    kill(pid, SIGKILL);
+    *boxd = procs_role(pid, "@boxd", 0);
+    procs_below(pid, ps);
+    assert_true(*boxd > 1 && ps->n > 10);
+    return pid;
+}
+
+static void killed(void (*how)(pid_t pid, pid_t boxd), bool at_once)
+{
+    static procs ps;
+    pid_t boxd, pid;
+    things before = count_things();
+    pid = start_victim(&boxd, &ps);
+    int groups = procs_groups(boxd);
+    how(pid, boxd);
     waitpid(pid, NULL, 0);
-    assert_true(procs_gone(&ps, boxd, 2)); /* 1 s on an idle machine */
+    double t = clock_now();
+    assert_true(!at_once || procs_gone(&ps, boxd, 1));
+    print_message("%d processes, %d control groups: gone after %.0f ms\n", ps.n, groups, 1e3 * (clock_now() - t));
+    if (!at_once) { /* the next one sweeps */
+        assert_true(procs_groups(boxd) == groups);
+        box_pool_destroy(pool);
+        box_shutdown();
+        assert_int_equal(box_boot(1, NULL, CODEDANCE_EXE), -1);
+        box_opts o = test_box_opts();
+        assert_int_equal(box_pool_create(&pool, &o), ST_OK);
+        assert_true(procs_gone(&ps, boxd, 0.1));
+    }
+    things after = count_things();
+    assert_memory_equal(&before, &after, sizeof before);
+}
+
+static void kill_client(pid_t pid, pid_t boxd)
+{
+    (void)boxd;
+    kill(pid, SIGKILL);
+}
+static void kill_stopped(pid_t pid, pid_t boxd)
+{
+    (void)boxd;
+    kill(pid, SIGSTOP);
+    usleep(50000);
+    kill(pid, SIGKILL);
+}
+static void kill_with_stopped_supervisor(pid_t pid, pid_t boxd)
+{
+    kill(boxd, SIGSTOP);
+    kill(pid, SIGKILL);
+}
+static void kill_everything_of_ours(pid_t pid, pid_t boxd)
+{
+    static procs ps; /* as a batch system does that ends the whole job */
+    procs_below(pid, &ps);
+    kill(pid, SIGKILL);
+    for (int i = 0; i < ps.n; i++) {
+        proc p = ps.p[i];
+        if (p.pid == boxd || p.parent == boxd) kill(p.pid, SIGKILL);
+    }
+    usleep(500000);
+}
+
+static void the_client_dies(void **s)
+{
+    (void)s;
+    killed(kill_client, true);
+}
+static void the_stopped_client_dies(void **s)
+{
+    (void)s;
+    killed(kill_stopped, true);
+}
+static void the_client_of_a_stopped_supervisor_dies(void **s)
+{
+    (void)s;
+    killed(kill_with_stopped_supervisor, true);
+}
+static void all_are_killed_and_the_next_one_sweeps(void **s)
+{
+    (void)s;
+    killed(kill_everything_of_ours, false);
 }
 
 static void a_lost_zygote_program_is_named(void **s)
@@ -176,6 +269,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_box_dies_alone),
         cmocka_unit_test(honest_boxes_beside_hostile_ones),
         cmocka_unit_test(the_client_dies),
+        cmocka_unit_test(the_stopped_client_dies),
+        cmocka_unit_test(the_client_of_a_stopped_supervisor_dies),
+        cmocka_unit_test(all_are_killed_and_the_next_one_sweeps),
         cmocka_unit_test(a_closed_pool_leaves_nothing),
         cmocka_unit_test(a_lost_zygote_program_is_named),
     };

@@ -4,7 +4,7 @@
 #define SANDBOX_INTERP_H
 
 #include "sandbox/jail.h"
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 
 /* Imports, prelude, preset. modules: NUL-terminated names, ended by an empty one. preset may be "". Once per zygote.
  * The message of a failure starts with the key of the section that is to blame ("sandbox.imports: "). */

@@ -5,7 +5,7 @@
 #define SANDBOX_RUNNER_H
 
 #include "sandbox/jail.h"
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 
 /* PID 1 of a new pid namespace, just forked from the zygote. out: the output pipe's write end; img: the image memfd. */
 _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out, int img);

@@ -5,7 +5,7 @@
 #define SANDBOX_ZYGOTE_ZYGOTE_H
 
 #include "sandbox/jail.h"
-#include "sandbox/protocol.h"
+#include "sandbox/wire.h"
 #include "sandbox/python.h"
 
 typedef struct zygote_state {
