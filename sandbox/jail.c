@@ -123,9 +123,10 @@ static status build_root(const jail *j)
     }
     for (const char *const *p = tree; *p; p++) TRY(show(*p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
     for (const char *p = j->extra; p && *p; p += strlen(p) + 1) TRY(show(p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
-    TRY(show("/dev/null", ATTR_NOSUID | ATTR_NOEXEC));
-    TRY(show("/dev/zero", ATTR_NOSUID | ATTR_NOEXEC));
-    TRY(show("/dev/urandom", ATTR_NOSUID | ATTR_NOEXEC));
+    /* A read-only mount takes writes to a device, but no new mode or time stamp, which all boxes would see. */
+    TRY(show("/dev/null", ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC));
+    TRY(show("/dev/zero", ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC));
+    TRY(show("/dev/urandom", ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC));
     STEP("/dev/shm", symlink("/tmp", ROOT "/dev/shm")); /* multiprocessing's semaphores, inside the box's own quota */
     STEP("new root", chdir(ROOT));
     STEP("pivot_root", syscall(SYS_pivot_root, ".", "."));

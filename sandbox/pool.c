@@ -85,8 +85,10 @@ static int jail_start(boxd *b)
     *j = (jailrec){.serial = ++b->serial, .ctl = ctl[0], .out = out[0], .img = img, .pidfd = -1, .cg = cg};
     int index = (int)(j - b->jails);
     wire_head h = {.op = OP_SPAWN, .id = j->serial};
-    /* Neither side can change its size, so reading it here never meets a hole in the file. */
-    int bad = img < 0 || ftruncate(img, WIRE_IMAGE_BYTES) || fcntl(img, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) ||
+    /* Neither side can change its size, so reading it here never meets a hole in the file; nor add the seal that would
+     * keep the next box from writing. */
+    int bad = img < 0 || ftruncate(img, WIRE_IMAGE_BYTES) ||
+              fcntl(img, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ||
               fcntl(ctl[0], F_SETFL, O_NONBLOCK) || fcntl(out[0], F_SETFL, O_NONBLOCK) ||
               (b->tier == BOX_T0 && cg < 0) || wire_send(b->zygote, &h, sizeof h, NULL, 0, fds, n);
     close(ctl[1]);

@@ -211,9 +211,22 @@ int seccomp_holder_t2(pid_t self)
     allow_values(&p, SYS_kill, 0, (uint32_t[]){(uint32_t)self}, 1, EPERM);
     allow_values(&p, SYS_tgkill, 0, (uint32_t[]){(uint32_t)self}, 1, EPERM);
     static const int16_t denied[] = {
-        SYS_clone, SYS_execve, SYS_tkill, SYS_memfd_create, SYS_socketpair, SYS_linkat,
+        SYS_clone,
+        SYS_execve,
+        SYS_tkill,
+        SYS_memfd_create,
+        SYS_socketpair,
+        SYS_linkat,
+        /* Landlock does not look at these, and files outside may belong to the same user */
+        SYS_fchmod,
+        SYS_fchmodat,
+        SYS_utimensat,
+        SYS_truncate,
 #ifdef SYS_fork
-        SYS_fork,  SYS_vfork,  SYS_link,
+        SYS_fork,
+        SYS_vfork,
+        SYS_link,
+        SYS_chmod,
 #endif
     };
     for (unsigned i = 0; i < sizeof denied / sizeof *denied; i++) errno_for(&p, denied[i], EPERM);

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -26,7 +27,9 @@ box_verdict verdict_of(const boxd *b, const boxrec *x, const wire_end *e, int *c
         return BOX_EXITED;
     }
     if (!wire_images_ok(e->claim.image, e->claim.n_image, &b->pool.limits)) return BOX_PROTOCOL;
-    if (e->cpu_ms > 1e3 * b->pool.limits.cpu_s) return BOX_CPU; /* over several processes, each below its own limit */
+    /* Over several processes, each below its own limit; what children used is the kernel's count where there is one. */
+    double group_ms = cg >= 0 ? cgroup_cpu_ms(&b->cg, cg) - x->cpu_before : 0;
+    if (fmax(e->cpu_ms, group_ms) > 1e3 * b->pool.limits.cpu_s) return BOX_CPU;
     if (e->claim.kind == CLAIM_ERROR) {
         if (oom) return BOX_OOM;
         bool refused = e->at_pid_cap || (cg >= 0 && cgroup_pid_refusals(&b->cg, cg) > x->pids_before);

@@ -1,9 +1,7 @@
-/* Every hostile input has to end in its verdict, and the box has to go on with the state it had. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+/* The hostile suite with every layer there is: root, or a user with control groups of his own. */
+#include "tests/common/hostile.h"
 
+<<<<<<< HEAD
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,3 +264,6 @@ int main(int argc, char **argv)
     box_shutdown();
     return rc;
 }
+=======
+int main(int argc, char **argv) { return hostile_main(argc, argv, BOX_T0); }
+>>>>>>> 3cc1de3 (Turn the hostile inputs into files, run them at three tiers; close six holes they found)

@@ -20,8 +20,11 @@ enum { FD_CHANNEL = 3, FD_IMG = 5, FD_INPUT = 6, FD_OUT = 7 };
 /* Leaves exactly descriptors 0..7 (BOX_HOLDER_FDS) open, all but 0, 1, 2 close-on-exec. */
 static int arrange(const holder_fds *f)
 {
+    /* An open file of this box alone: the zygote's is every box's, and its flags and time stamps would be a channel. */
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0) return -1;
     int from[BOX_HOLDER_FDS] = {
-        0, f->out, f->out, f->channel[0], f->channel[1], f->img, f->input < 0 ? 0 : f->input, f->out};
+        null, f->out, f->out, f->channel[0], f->channel[1], f->img, f->input < 0 ? null : f->input, f->out};
     int high[BOX_HOLDER_FDS];
     for (int i = 0; i < BOX_HOLDER_FDS; i++) {
         high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64);
@@ -90,6 +93,7 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
     rlim_t cpu = (rlim_t)(l->cpu_s + 0.999);
     struct rlimit r = {cpu ? cpu : 1, RLIM_INFINITY}; /* the runner raises it between turns; a holder cannot */
     setpgid(0, 0);
+    signal(SIGALRM, SIG_DFL);
     if (arrange(f) || setrlimit(RLIMIT_CPU, &r)) _exit(72);
     sigset_t none;
     sigemptyset(&none);

@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,6 +39,8 @@ typedef struct runner {
     wire_end end;
     char *buf;
 } runner;
+
+enum { STOP_MS = 250 };
 
 static double rusage_ms(const struct rusage *u)
 {
@@ -165,14 +168,28 @@ static double clock_of(pid_t pid)
     return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
-/* Stops everything the turn started and leaves only its holder: afterwards nothing of it runs until the next turn. */
+static volatile sig_atomic_t waited_enough;
+static void on_alarm(int sig) { waited_enough = sig; }
+
+static void alarm_after(int ms)
+{
+    struct itimerval t = {{0, ms * 1000}, {0, ms * 1000}}; /* again and again: the first may come before the wait */
+    waited_enough = 0;
+    setitimer(ITIMER_REAL, &t, NULL);
+}
+
+/* Stops everything the turn started and leaves only its holder: afterwards nothing of it runs until the next turn. A
+ * thread in vfork does not stop before its child is gone, and that child may stay for ever. */
 static int freeze(runner *r)
 {
-    siginfo_t si;
+    siginfo_t si = {0};
+    int e;
     kill(-r->cur, SIGSTOP);
-    while (waitid(P_PID, (id_t)r->cur, &si, WSTOPPED | WEXITED | WNOWAIT) < 0)
-        if (errno != EINTR) return -1;
-    if (si.si_code != CLD_STOPPED) return -1;
+    alarm_after(STOP_MS);
+    do e = waitid(P_PID, (id_t)r->cur, &si, WSTOPPED | WEXITED | WNOWAIT);
+    while (e < 0 && errno == EINTR && !waited_enough);
+    alarm_after(0);
+    if (e < 0 || si.si_code != CLD_STOPPED) return -1;
     if (setpgid(r->cur, getpid())) return -1; /* EACCES: it is another program by now */
     kill(-r->cur, SIGKILL);
     return setpgid(r->cur, r->cur);
@@ -311,6 +328,9 @@ static void start(runner *r, wire_run *run, size_t n)
     if (r->j->tier >= BOX_T2) log_note(r, run);
     wait_dying(r);
     reap(r);
+    /* Flags belong to the open file, which earlier turns and boxes had, too: O_NONBLOCK, O_APPEND, O_DIRECT. */
+    fcntl(r->out, F_SETFL, 0);
+    fcntl(r->img, F_SETFL, 0);
     if (r->base_lost) { /* it died while parked */
         report(r);
         return;
@@ -490,7 +510,8 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
     sigset_t chld;
     sigemptyset(&chld);
     sigaddset(&chld, SIGCHLD);
-    struct sigaction dfl = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP};
+    struct sigaction dfl = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDSTOP}, late = {.sa_handler = on_alarm};
+    sigaction(SIGALRM, &late, NULL);
     sigaction(SIGCHLD, &dfl, NULL); /* the zygote ignored it */
     sigprocmask(SIG_BLOCK, &chld, NULL);
     r.sig = signalfd(-1, &chld, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -1,0 +1,5 @@
+# why: the interrupt ends it and keeps the state
+# expect: TIMEOUT_SOFT
+# text:
+while True:
+    pass

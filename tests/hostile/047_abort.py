@@ -1,0 +1,3 @@
+# why: the interpreter dies
+# expect: SIGNAL 6
+os.abort()

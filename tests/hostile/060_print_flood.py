@@ -1,0 +1,4 @@
+# why: output is bounded
+# expect: OUTPUT
+while True:
+    print('x' * 1000)
