@@ -47,8 +47,8 @@ void hostile_witness_describe(const hostile_witness *w, char *out, size_t n);
 int hostile_witness_check(const hostile_witness *w);
 void hostile_witness_close(hostile_witness *w);
 
-/* Whole suite at one tier, as a cmocka program: 0, 1, or 77 with the reason. argv[1]: only files whose names contain
- * it. */
+/* Whole suite at one tier, as a cmocka program: 0, 1, or 77 with the reason. Arguments: a path is the interpreter to
+ * run it with, a word picks the files whose names contain it. */
 int hostile_main(int argc, char **argv, box_tier tier);
 /* The denials of Docker's default profile for all that this process starts; 0, or -1. */
 int hostile_deny_namespaces(void);

@@ -33,6 +33,7 @@ typedef struct honest {
 
 static struct {
     box_tier tier;
+    const char *python, *only;
     box_pool *pool;
     box_input *picture;
     hostile_input *in;
@@ -50,6 +51,7 @@ static box_opts options(int lanes, int spares)
 {
     box_opts o = test_box_opts();
     o.min_tier = suite.tier;
+    o.python = suite.python;
     o.limits.wall_s = 2; /* on two busy processors, too, what ends by itself ends before that */
     o.limits.wall_grace_s = 0.5;
     o.limits.cpu_s = 4;
@@ -392,6 +394,8 @@ static void summary(double seconds)
 int hostile_main(int argc, char **argv, box_tier tier)
 {
     suite.tier = tier;
+    suite.only = "";
+    for (int i = 1; i < argc; i++) *(strchr(argv[i], '/') ? &suite.python : &suite.only) = argv[i];
     if (access(CODEDANCE_EXE, X_OK)) {
         printf("SKIP: %s cannot be run by this user\n", CODEDANCE_EXE);
         return 77;
@@ -423,7 +427,7 @@ int hostile_main(int argc, char **argv, box_tier tier)
         box_pool_destroy(suite.pool);
         rc = 77;
     } else if (!(suite.prelude = make_prelude()) ||
-               !hostile_read(SOURCE_DIR "/tests/hostile", tier, argc > 1 ? argv[1] : "", &suite.in, &suite.n_in) ||
+               !hostile_read(SOURCE_DIR "/tests/hostile", tier, suite.only, &suite.in, &suite.n_in) ||
                box_input_create(&suite.picture, &(box_image){16, 16, rgb}, 1) != ST_OK) {
         printf("tests/hostile cannot be read\n");
     } else {
