@@ -17,11 +17,12 @@
 
 #include "core/status.h"
 
-#define BOX_VERDICTS(X)                                                                                             \
-    X(OK)                                                                                                           \
-    X(PY_ERROR)                                                                                                     \
-    X(EXIT) X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) X(PROTOCOL) X(DEAD) \
-        X(INFRA) X(SHED)
+#define BOX_VERDICTS(X)                                                                                              \
+    X(OK)                                                                                                            \
+    X(PY_ERROR)                                                                                                      \
+    X(EXIT)                                                                                                          \
+    X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) X(PROTOCOL) X(DEAD) X(INFRA) \
+        X(SHED)
 typedef enum box_verdict {
 #define BOX_ENUM(n) BOX_##n,
     BOX_VERDICTS(BOX_ENUM)

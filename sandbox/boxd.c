@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "sandbox/janitor.h"
+#include "sandbox/opener.h"
 
 enum { POOL_UID = 64917 };        /* used when started as root: an id no system hands out; boxes never run as root */
 static const double ANSWER_S = 2; /* how long a runner may take to report after being told to kill its turn */
@@ -485,6 +486,7 @@ int boxd_main(int sock)
     setsid(); /* a Ctrl-C on the terminal is the client's affair */
     /* Its process, not the thread that started us, which PR_SET_PDEATHSIG would mean. */
     b.parent = (int)syscall(SYS_pidfd_open, getppid(), 0);
+    b.opener = opener_start(POOL_UID);
     cgroup_prepare(&b.cg, POOL_UID);
     if (!janitor_leave(&b.cg, b.parent) && b.cg.version) {
         cgroup_undo(&b.cg);

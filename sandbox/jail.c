@@ -72,30 +72,58 @@ static status make_parents(char *path)
     return ST_OK;
 }
 
-/* Shows host path p read-only at ROOT/p; links are copied as links; absent paths are skipped. */
-static status show(const char *p, uint64_t attr)
+/* Shows a path of the machine at ROOT/path: a link as a link to target, else the mount, or (-1) what lies there. */
+static status show_as(const char *p, const char *target, const struct stat *s, int mount_fd, uint64_t attr)
 {
-    struct stat s;
-    if (lstat(p, &s)) return ST_OK;
-    char to[PATH_MAX], target[PATH_MAX];
-    if ((size_t)snprintf(to, sizeof to, ROOT "%s", p) >= sizeof to) return FAIL(ST_EINVAL, "sandbox: path too long");
+    char to[PATH_MAX];
+    if ((size_t)snprintf(to, sizeof to, ROOT "%s", p) >= sizeof to) return FAIL(ST_EINVAL, "sandbox: %s: too long", p);
     TRY(make_parents(to));
-    if (S_ISLNK(s.st_mode)) {
-        ssize_t n = readlink(p, target, sizeof target - 1);
-        if (n < 0) return ST_OK;
-        target[n] = 0;
+    if (target) {
         STEP(p, symlink(target, to));
         return ST_OK;
     }
-    if (S_ISDIR(s.st_mode)) {
+    if (S_ISDIR(s->st_mode)) {
         STEP(to, mkdir(to, 0755));
     } else {
         int fd = open(to, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
         STEP(to, fd);
         close(fd);
     }
-    STEP(p, mount(p, to, NULL, MS_BIND | MS_REC, NULL));
+    if (mount_fd >= 0)
+        STEP(p, syscall(SYS_move_mount, mount_fd, "", AT_FDCWD, to, 4 /* MOVE_MOUNT_F_EMPTY_PATH */));
+    else
+        STEP(p, mount(p, to, NULL, MS_BIND | MS_REC, NULL));
     return set_attr(to, attr, 1);
+}
+
+/* Absent paths are skipped. */
+static status show(const char *p, uint64_t attr)
+{
+    struct stat s;
+    char target[PATH_MAX];
+    if (lstat(p, &s)) return ST_OK;
+    if (!S_ISLNK(s.st_mode)) return show_as(p, NULL, &s, -1, attr);
+    ssize_t n = readlink(p, target, sizeof target - 1);
+    if (n < 0) return ST_OK;
+    target[n] = 0;
+    return show_as(p, target, &s, -1, attr);
+}
+
+static status show_python(const python_env *e)
+{
+    int i = 0;
+    for (const char *p = e->paths; *p; p = python_next(p), i++) {
+        struct stat s;
+        const char *target = *python_target(p) ? python_target(p) : NULL;
+        if (!target && (e->mounts[i] < 0 ? stat(p, &s) : fstat(e->mounts[i], &s)))
+            return FAIL(ST_EINVAL,
+                        "sandbox.python: %s: %s for the user that boxes run as (id %u); open the folders above it with "
+                        "chmod o+x",
+                        p, strerror(errno), geteuid());
+        TRY(show_as(p, target, &s, e->mounts[i], ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
+        if (e->mounts[i] >= 0) close(e->mounts[i]);
+    }
+    return ST_OK;
 }
 
 /* All of the machine that a box sees. */
@@ -122,7 +150,7 @@ static status build_root(const jail *j)
         STEP(to, mkdir(to, 0755));
     }
     for (const char *const *p = tree; *p; p++) TRY(show(*p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
-    for (const char *p = j->extra; p && *p; p += strlen(p) + 1) TRY(show(p, ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV));
+    if (j->python) TRY(show_python(j->python));
     /* A read-only mount takes writes to a device, but no new mode or time stamp, which all boxes would see. */
     TRY(show("/dev/null", ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC));
     TRY(show("/dev/zero", ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC));
@@ -298,10 +326,11 @@ static status landlock_show(int set, const char *p)
 }
 
 /* At T2 the tree is the machine's: what jail_zygote_enter would have shown, and nothing to write. */
-static status landlock_tree(int set, const char *extra)
+static status landlock_tree(int set, const python_env *python)
 {
     for (const char *const *p = tree; *p; p++) TRY(landlock_show(set, *p));
-    for (const char *p = extra; p && *p; p += strlen(p) + 1) TRY(landlock_show(set, p));
+    for (const char *p = python ? python->paths : ""; *p; p = python_next(p))
+        if (!*python_target(p)) TRY(landlock_show(set, p));
     TRY(landlock_allow(set, "/dev/zero", LL_READ));
     return landlock_allow(set, "/dev/urandom", LL_READ);
 }
@@ -324,7 +353,7 @@ static status landlock(const jail *j)
     int set = (int)syscall(SYS_landlock_create_ruleset, &a, size, 0);
     STEP("Landlock ruleset", set);
     status st =
-        tier < BOX_T2 ? landlock_allow(set, "/", LL_EXECUTE | LL_READ | LL_READ_DIR) : landlock_tree(set, j->extra);
+        tier < BOX_T2 ? landlock_allow(set, "/", LL_EXECUTE | LL_READ | LL_READ_DIR) : landlock_tree(set, j->python);
     if (st == ST_OK && tier < BOX_T2) st = landlock_allow(set, "/tmp", a.fs & ~(uint64_t)(LL_EXECUTE | LL_IOCTL_DEV));
     if (st == ST_OK) st = landlock_allow(set, "/dev/null", LL_WRITE | LL_READ);
     if (st == ST_OK && syscall(SYS_landlock_restrict_self, set, 0))

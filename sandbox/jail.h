@@ -8,13 +8,14 @@
 #define SANDBOX_JAIL_H
 
 #include "sandbox/box.h"
+#include "sandbox/python.h"
 
 typedef struct jail {
     box_tier tier;
-    int proc;          /* O_PATH of the machine's /proc: lets a child write its own id maps; never reaches a holder */
-    int pidns;         /* the zygote's own pid namespace, to step back into after each spawn */
-    int64_t base_mib;  /* address space of the zygote after its imports */
-    const char *extra; /* files and folders shown besides the machine's own: C strings, "" at the end; NULL: none */
+    int proc;         /* O_PATH of the machine's /proc: lets a child write its own id maps; never reaches a holder */
+    int pidns;        /* the zygote's own pid namespace, to step back into after each spawn */
+    int64_t base_mib; /* address space of the zygote after its imports */
+    const python_env *python; /* whose files and folders are shown besides the machine's own; NULL: none */
 } jail;
 
 /* Everything not to be repeated per box. Forks: returns in the process that is PID 1 of the zygote's pid namespace; the

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "sandbox/jail.h"
+#include "sandbox/opener.h"
 
 enum { USES_MAX = 256, FAILURES_MAX = 20 };
 
@@ -307,7 +308,11 @@ status pool_zygote_start(boxd *b)
     init.h = (wire_head){.op = OP_INIT};
     init.tier = (int)b->tier;
     pool_epoll(b, b->zygote, EV_ZYGOTE, 0, ++b->serial);
-    e = wire_send(b->zygote, &init, sizeof init, b->strings, b->n_strings, &b->zygote_lib, b->zygote_lib >= 0);
+    /* Its strings end with the interpreter's path and a NUL: two NULs when it is empty. */
+    bool own = b->n_strings > 2 && b->strings[b->n_strings - 2];
+    int fds[2] = {b->zygote_lib, own && b->opener >= 0 ? opener_connect(b->opener) : -1};
+    e = wire_send(b->zygote, &init, sizeof init, b->strings, b->n_strings, fds, fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2);
+    if (fds[1] >= 0) close(fds[1]);
     return e ? FAIL(ST_ESYS, "sandbox: the zygote died at once: %s", strerror(-e)) : ST_OK;
 }
 

@@ -30,6 +30,7 @@ typedef enum wire_op {
     OP_POOL = 1, OP_OPEN, OP_EXEC, OP_CLOSE, OP_POOL_END,     /* client -> boxd */
     OP_POOL_OK, OP_POOL_FAIL, OP_RESULT, OP_NOTE,             /* boxd -> client; a note is followed by text for the log */
     OP_INIT, OP_SPAWN,                                        /* boxd -> zygote */
+    OP_PYTHON,                                                /* boxd -> opener -> zygote */
     OP_INIT_OK, OP_INIT_FAIL, OP_PID,                         /* zygote -> boxd */
     OP_RUN, OP_INTERRUPT, OP_KILL, OP_COMMIT, OP_ROLLBACK, OP_RESET, /* boxd -> runner */
     OP_READY, OP_JAIL_FAIL, OP_END,                           /* runner -> boxd */
@@ -43,7 +44,8 @@ typedef struct wire_head {
 } wire_head; /* len: bytes after the struct */
 
 /* OP_POOL, OP_INIT: followed by the modules, an empty string, the preset, the interpreter ("": the built-in one), each
- * NUL-terminated. OP_INIT with an interpreter carries codedance-zygote.so. */
+ * NUL-terminated. OP_INIT carries codedance-zygote.so and, where there is an opener and an interpreter, a
+ * connection to it. */
 typedef struct wire_pool {
     wire_head h;
     box_limits limits;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -77,12 +78,20 @@ static const char ask[] =
     "    paths = []\n"
     "    for w in sorted(set(want), key=lambda p: p.split('/')):\n"
     "        if os.path.lexists(w) and not known(w) and not any(inside(w, p) for p in paths): paths.append(w)\n"
-    "    return [exe] + paths\n"
+    "    return [exe] + [s for p in paths for s in (p, os.readlink(p) if os.path.islink(p) else '')]\n"
     "try: out = [''] + find()\n"
     "except Bad as e: out = [str(e)]\n"
     "sys.stdout.flush()\n"
     "os.write(1, b''.join(os.fsencode(s) + b'\\0' for s in ['\\n@codedance-python'] + out + ['']))\n";
 static const char mark[] = "\n@codedance-python"; /* with its NUL */
+
+const char *python_target(const char *path) { return path + strlen(path) + 1; }
+
+const char *python_next(const char *path)
+{
+    const char *target = python_target(path);
+    return target + strlen(target) + 1;
+}
 
 int python_capture(char *const *argv, int keep, char *text, size_t n, double timeout_s)
 {
@@ -96,6 +105,7 @@ int python_capture(char *const *argv, int keep, char *text, size_t n, double tim
         dup2(out, 1);
         dup2(out, 2);
         close_range((unsigned)keep, ~0u, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         execv(argv[0], argv);
         dprintf(2, "%s: %s\n", argv[0], strerror(errno));
         _exit(126);
@@ -137,7 +147,7 @@ static status check_file(const char *path)
 {
     struct stat s;
     if (path[0] != '/') return FAIL(ST_EINVAL, "sandbox.python: %s: give the interpreter's whole path", path);
-    if (stat(path, &s) == 0 && S_ISREG(s.st_mode) && access(path, X_OK) == 0) return ST_OK;
+    if (stat(path, &s) == 0 && S_ISREG(s.st_mode) && faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0) return ST_OK;
     if (errno == EACCES)
         return FAIL(ST_EINVAL,
                     "sandbox.python: %s: the user that boxes run as (id %u) may not reach or execute it; open the "
@@ -173,15 +183,15 @@ status python_find(const char *path, python_env *out)
     at += sizeof mark;
     if (*at) return FAIL(ST_EINVAL, "sandbox.python: %s: %s", path, at);
     at++;
-    size_t n = 0;
     snprintf(out->exe, sizeof out->exe, "%s", at);
-    for (at += strlen(at) + 1; at < end && *at; at += strlen(at) + 1) {
-        size_t k = strlen(at) + 1;
-        if (k >= PYTHON_PATH || n + k + 1 > sizeof out->paths)
-            return FAIL(ST_EINVAL, "sandbox.python: %s needs too many folders", path);
-        memcpy(out->paths + n, at, k);
-        n += k;
-    }
-    out->paths[n] = 0;
+    at += strlen(at) + 1;
+    const char *last = at;
+    int n = 0;
+    for (; last < end && *last; last = python_next(last)) n++;
+    if (last >= end || (size_t)(last - at) >= sizeof out->paths || n > PYTHON_MOUNTS)
+        return FAIL(ST_EINVAL, "sandbox.python: %s needs too many folders", path);
+    memcpy(out->paths, at, (size_t)(last - at));
+    out->paths[last - at] = 0;
+    for (int i = 0; i < PYTHON_MOUNTS; i++) out->mounts[i] = -1;
     return ST_OK;
 }

@@ -7,12 +7,17 @@
 
 #include "core/status.h"
 
-enum { PYTHON_PATHS = 8192, PYTHON_PATH = 1024 };
+enum { PYTHON_PATHS = 8192, PYTHON_PATH = 1024, PYTHON_MOUNTS = 64 };
 
 typedef struct python_env {
-    char exe[PYTHON_PATH];    /* what to execute, absolute */
-    char paths[PYTHON_PATHS]; /* files and folders beyond the machine's own that it needs, C strings, "" at the end */
+    char exe[PYTHON_PATH]; /* what to execute, absolute */
+    /* Files and folders beyond the machine's own that it needs: pairs of C strings, the path and where it points if it
+     * is a link, else ""; an empty path at the end. Read with python_next and python_target. */
+    char paths[PYTHON_PATHS];
+    int mounts[PYTHON_MOUNTS]; /* of each path: a detached mount of it, -1 = none (opener.h) */
 } python_env;
+const char *python_next(const char *path);
+const char *python_target(const char *path);
 
 /* Asks the interpreter itself, without site-packages (-I -S): nothing but its standard library runs. Its folders are
  * bin, lib and the like of its prefix and base prefix, never a whole home. ST_EINVAL: no such file, not CPython 3.8 or

@@ -63,7 +63,7 @@ static status attach(zygote_state *z)
     status st = read(BECOME_STATE, z, sizeof *z) == (ssize_t)sizeof *z && z->size == sizeof *z
                     ? ST_OK
                     : FAIL(ST_ESYS, "sandbox.python: codedance-zygote.so is of another build than codedance-zygote");
-    z->j.extra = z->python.paths;
+    z->j.python = &z->python;
     z->j.proc = BECOME_PROC;
     z->j.pidns = z->j.tier < BOX_T2 ? BECOME_PIDNS : -1;
     return st;

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "sandbox/opener.h"
 #include "sandbox/zygote/zygote.h"
 
 void zygote_environment(const char *path)
@@ -41,19 +42,19 @@ int zygote_main(int sock)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     z.j.tier = (box_tier)z.msg.pool.tier;
     const char *python = z.msg.bytes + z.interpreter;
-    status st = *python ? python_find(python, &z.python) : ST_OK;
+    status st = !*python ? ST_OK : n_fd > 1 ? opener_ask(fds[1], python, &z.python) : python_find(python, &z.python);
     if (*python && st == ST_OK && n_fd == 0)
         st = FAIL(ST_ESYS,
                   "sandbox.python: codedance-zygote.so is not beside the program: it is built with codedance and "
                   "goes into the same folder");
     box_tier reached = z.j.tier;
-    z.j.extra = z.python.paths;
+    z.j.python = *python ? &z.python : NULL;
     if (st == ST_OK && (st = jail_zygote_enter(&z.j, sock)) != ST_OK)
         reached = BOX_T3; /* it is the machine that refuses, not what came before or after */
     if (st == ST_OK && *python) {
         st = become_python(&z, fds[0]);
     } else if (st == ST_OK) {
-        for (int i = 0; i < n_fd; i++) close(fds[i]);
+        if (n_fd) close(fds[0]);
         zygote_environment(NULL);
         if ((st = embed_python()) == ST_OK) return zygote_serve(&z, sock, ST_OK);
     }
