@@ -59,6 +59,11 @@ void json_put_int(json_out *o, int64_t v);
 void json_put_num(json_out *o, double v); /* shortest text that reads back equal; NaN and infinities write null */
 void json_put_bool(json_out *o, bool v);
 void json_put_null(json_out *o);
+/* A key and its value. */
+void json_member_str(json_out *o, const char *key, const char *s);
+void json_member_int(json_out *o, const char *key, int64_t v);
+void json_member_num(json_out *o, const char *key, double v);
+void json_member_bool(json_out *o, const char *key, bool v);
 void json_put_node(json_out *o, const json *j);             /* a parsed node, verbatim in value */
 void json_put_raw(json_out *o, const char *text, size_t n); /* already valid JSON */
 void json_end(json_out *o);                                 /* frees text */

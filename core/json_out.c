@@ -182,3 +182,27 @@ void json_end(json_out *o)
     free(o->text);
     *o = (json_out){0};
 }
+
+void json_member_str(json_out *o, const char *key, const char *s)
+{
+    json_key(o, key);
+    json_put_str(o, s);
+}
+
+void json_member_int(json_out *o, const char *key, int64_t v)
+{
+    json_key(o, key);
+    json_put_int(o, v);
+}
+
+void json_member_num(json_out *o, const char *key, double v)
+{
+    json_key(o, key);
+    json_put_num(o, v);
+}
+
+void json_member_bool(json_out *o, const char *key, bool v)
+{
+    json_key(o, key);
+    json_put_bool(o, v);
+}

@@ -79,15 +79,13 @@ static status write_index(const writing *w, const shard *s, int files)
     json_open(&o, '{');
     json_key(&o, "metadata");
     json_open(&o, '{');
-    json_key(&o, "total_size");
-    json_put_int(&o, total);
+    json_member_int(&o, "total_size", total);
     json_close(&o, '}');
     json_key(&o, "weight_map");
     json_open(&o, '{');
     for (int i = 0; i < w->n; i++) {
         file_name(name, sizeof name, map[i].file, files);
-        json_key(&o, map[i].name);
-        json_put_str(&o, name);
+        json_member_str(&o, map[i].name, name);
     }
     json_close(&o, '}');
     json_close(&o, '}');

@@ -159,10 +159,7 @@ void image_processor_to_json(const image_processor *p, json_out *o)
 {
     static const char *const steps[] = {"do_convert_rgb", "do_normalize", "do_rescale", "do_resize"};
     json_open(o, '{');
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        json_key(o, steps[i]);
-        json_put_bool(o, true);
-    }
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) json_member_bool(o, steps[i], true);
     const struct {
         const char *key;
         const float *v;
@@ -178,21 +175,14 @@ void image_processor_to_json(const image_processor *p, json_out *o)
         int64_t v;
     } number[] = {{"max_pixels", p->max_pixels}, {"merge_size", p->merge}, {"min_pixels", p->min_pixels},
                   {"patch_size", p->patch},      {"resample", p->filter},  {"temporal_patch_size", p->temporal_patch}};
-    for (size_t i = 0; i < sizeof number / sizeof *number; i++) {
-        json_key(o, number[i].key);
-        json_put_int(o, number[i].v);
-    }
-    json_key(o, "rescale_factor");
-    json_put_num(o, 1.0 / 255.0);
+    for (size_t i = 0; i < sizeof number / sizeof *number; i++) json_member_int(o, number[i].key, number[i].v);
+    json_member_num(o, "rescale_factor", 1.0 / 255.0);
     json_key(o, "size"); /* newer versions read the areas from here */
     json_open(o, '{');
-    json_key(o, "shortest_edge");
-    json_put_int(o, p->min_pixels);
-    json_key(o, "longest_edge");
-    json_put_int(o, p->max_pixels);
+    json_member_int(o, "shortest_edge", p->min_pixels);
+    json_member_int(o, "longest_edge", p->max_pixels);
     json_close(o, '}');
-    json_key(o, "image_processor_type");
-    json_put_str(o, "Qwen2VLImageProcessor");
+    json_member_str(o, "image_processor_type", "Qwen2VLImageProcessor");
     json_close(o, '}');
 }
 

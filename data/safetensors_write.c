@@ -29,10 +29,7 @@ static void write_meta(json_out *o, const char *const *meta)
     json_open(o, '{');
     json_key(o, "format"); /* transformers refuses files without it */
     json_put_str(o, "pt");
-    for (; meta && meta[0]; meta += 2) {
-        json_key(o, meta[0]);
-        json_put_str(o, meta[1]);
-    }
+    for (; meta && meta[0]; meta += 2) { json_member_str(o, meta[0], meta[1]); }
     json_close(o, '}');
 }
 
@@ -40,8 +37,7 @@ static void write_entry_head(json_out *o, const st_entry *e, size_t at)
 {
     json_key(o, e->name);
     json_open(o, '{');
-    json_key(o, "dtype");
-    json_put_str(o, e->dtype);
+    json_member_str(o, "dtype", e->dtype);
     json_key(o, "shape");
     json_open(o, '[');
     for (int i = 0; i < e->ndim; i++) json_put_int(o, e->shape[i]);

@@ -236,12 +236,6 @@ void sample_free(sample *s)
     *s = (sample){0};
 }
 
-static void put_member(json_out *o, const char *key, const char *v)
-{
-    json_key(o, key);
-    json_put_str(o, v);
-}
-
 /* As templates print it, so that 1.0 does not come back as 1. */
 static void put_printed(json_out *o, const char *key, const json *v)
 {
@@ -263,8 +257,8 @@ static void put_content(const sample *s, const message *m, json_out *o)
     for (int i = 0; i < m->n_part; i++) {
         const part *p = &m->parts[i];
         json_open(o, '{');
-        put_member(o, "type", p->text ? "text" : "image");
-        put_member(o, p->text ? "text" : "path", p->text ? p->text : s->images[p->image]);
+        json_member_str(o, "type", p->text ? "text" : "image");
+        json_member_str(o, p->text ? "text" : "path", p->text ? p->text : s->images[p->image]);
         json_close(o, '}');
     }
     json_close(o, ']');
@@ -273,12 +267,12 @@ static void put_content(const sample *s, const message *m, json_out *o)
 void sample_to_json(const sample *s, json_out *o)
 {
     json_open(o, '{');
-    put_member(o, "id", s->id);
+    json_member_str(o, "id", s->id);
     json_key(o, "messages");
     json_open(o, '[');
     for (int i = 0; i < s->n_message; i++) {
         json_open(o, '{');
-        put_member(o, "role", role_name(s->messages[i].role));
+        json_member_str(o, "role", role_name(s->messages[i].role));
         json_key(o, "content");
         const message *m = &s->messages[i];
         if (m->n_part)
@@ -286,15 +280,15 @@ void sample_to_json(const sample *s, json_out *o)
         else
             json_put_null(o);
         if (m->tool_calls) put_printed(o, "tool_calls", m->tool_calls);
-        if (m->reasoning) put_member(o, "reasoning_content", m->reasoning);
+        if (m->reasoning) json_member_str(o, "reasoning_content", m->reasoning);
         json_close(o, '}');
     }
     json_close(o, ']');
     if (s->tools) put_printed(o, "tools", s->tools);
-    if (s->answer) put_member(o, "answer", s->answer);
-    if (s->verifier) put_member(o, "verifier", s->verifier);
-    if (s->category) put_member(o, "category", s->category);
-    if (s->domain) put_member(o, "domain", s->domain);
+    if (s->answer) json_member_str(o, "answer", s->answer);
+    if (s->verifier) json_member_str(o, "verifier", s->verifier);
+    if (s->category) json_member_str(o, "category", s->category);
+    if (s->domain) json_member_str(o, "domain", s->domain);
     for (int64_t i = 0; i < json_len(s->row); i++)
         if (!strncmp(json_key_at(s->row, i), "x_", 2)) {
             json_key(o, json_key_at(s->row, i));

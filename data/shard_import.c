@@ -142,10 +142,8 @@ static void put_row(json_out *o, const json *row, char (*names)[HASH_HEX])
                         continue;
                     }
                     json_open(o, '{');
-                    json_key(o, "type");
-                    json_put_str(o, "image");
-                    json_key(o, "path");
-                    json_put_str(o, names[at++]);
+                    json_member_str(o, "type", "image");
+                    json_member_str(o, "path", names[at++]);
                     json_close(o, '}');
                 }
                 json_close(o, ']');

@@ -6,17 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void put_pair(json_out *o, const char *key, const char *value)
-{
-    json_key(o, key);
-    json_put_str(o, value);
-}
-
 static void put_text_message(json_out *o, const char *role, const char *text)
 {
     json_open(o, '{');
-    put_pair(o, "role", role);
-    put_pair(o, "content", text);
+    json_member_str(o, "role", role);
+    json_member_str(o, "content", text);
     json_close(o, '}');
 }
 
@@ -26,17 +20,17 @@ static void put_picture_message(json_out *o, const char *role, const synth_pictu
     char path[48];
     snprintf(path, sizeof path, "img/%s", p->name);
     json_open(o, '{');
-    put_pair(o, "role", role);
+    json_member_str(o, "role", role);
     json_key(o, "content");
     json_open(o, '[');
     json_open(o, '{');
-    put_pair(o, "type", "image");
-    put_pair(o, "path", path);
+    json_member_str(o, "type", "image");
+    json_member_str(o, "path", path);
     json_close(o, '}');
     if (text) {
         json_open(o, '{');
-        put_pair(o, "type", "text");
-        put_pair(o, "text", text);
+        json_member_str(o, "type", "text");
+        json_member_str(o, "text", text);
         json_close(o, '}');
     }
     json_close(o, ']');
@@ -157,22 +151,20 @@ static seen see(const synth_scene *s, bool zoomed)
 static void put_facts(json_out *o, const synth_scene *s, const synth_ask *ask, const char *form)
 {
     seen v = see(s, ask->zoomed);
-    put_pair(o, "x_colour", synth_colour_names[s->colour]);
-    json_key(o, "x_value");
-    json_put_int(o, s->value);
-    put_pair(o, "x_size", v.size);
-    put_pair(o, "x_turn", synth_turn_names[s->turns]);
-    put_pair(o, "x_kind", v.kind);
-    put_pair(o, "x_form", form);
-    json_key(o, "x_tile_scale");
-    json_put_int(o, s->tile_scale);
+    json_member_str(o, "x_colour", synth_colour_names[s->colour]);
+    json_member_int(o, "x_value", s->value);
+    json_member_str(o, "x_size", v.size);
+    json_member_str(o, "x_turn", synth_turn_names[s->turns]);
+    json_member_str(o, "x_kind", v.kind);
+    json_member_str(o, "x_form", form);
+    json_member_int(o, "x_tile_scale", s->tile_scale);
     if (ask->kind != SYNTH_LABELS) return;
     json_key(o, "x_labels");
     json_open(o, '{');
-    put_pair(o, "colour", synth_colour_names[s->colour]);
-    put_pair(o, "size", v.size);
-    if (v.value[0] != '?') put_pair(o, "value", v.value);
-    if (v.turn) put_pair(o, "turn", v.turn);
+    json_member_str(o, "colour", synth_colour_names[s->colour]);
+    json_member_str(o, "size", v.size);
+    if (v.value[0] != '?') json_member_str(o, "value", v.value);
+    if (v.turn) json_member_str(o, "turn", v.turn);
     json_close(o, '}');
 }
 
@@ -194,7 +186,7 @@ status synth_row_write(synth_row *row, const synth_scene *s, const synth_ask *as
     char answer[64];
     snprintf(answer, sizeof answer, "%d", s->value);
     json_open(o, '{');
-    put_pair(o, "id", ask->id);
+    json_member_str(o, "id", ask->id);
     json_key(o, "messages");
     json_open(o, '[');
     if (ask->kind == SYNTH_LABELS) {
@@ -219,10 +211,10 @@ status synth_row_write(synth_row *row, const synth_scene *s, const synth_ask *as
     }
     json_close(o, ']');
     if (ask->kind != SYNTH_LABELS) {
-        put_pair(o, "answer", answer + (answer[0] == ' '));
-        put_pair(o, "verifier", "exact");
+        json_member_str(o, "answer", answer + (answer[0] == ' '));
+        json_member_str(o, "verifier", "exact");
     }
-    put_pair(o, "category", ask->describe ? "describe" : synth_category_name(s->category));
+    json_member_str(o, "category", ask->describe ? "describe" : synth_category_name(s->category));
     put_facts(o, s, ask, form);
     json_close(o, '}');
 out:

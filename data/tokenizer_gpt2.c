@@ -58,8 +58,7 @@ static status added_of(json **out, const json *config, const char *path)
         if (n == 0 || n > 9 || strspn(key, "0123456789") != n || json_kind(row) != JSON_OBJECT || json_get(row, "id"))
             st = FAIL(ST_EINVAL, "added_tokens_decoder['%.40s'] must be an id with an object", key);
         json_open(&o, '{');
-        json_key(&o, "id");
-        json_put_int(&o, atoi(key));
+        json_member_int(&o, "id", atoi(key));
         for (int64_t k = 0; k < json_len(row) && st == ST_OK; k++) {
             json_key(&o, json_key_at(row, k));
             json_put_node(&o, json_at(row, k));

@@ -10,28 +10,16 @@
 
 static void put_bools(json_out *o, const char *const *keys, int n, bool v)
 {
-    for (int i = 0; i < n; i++) {
-        json_key(o, keys[i]);
-        json_put_bool(o, v);
-    }
-}
-
-static void put_member(json_out *o, const char *key, const char *v)
-{
-    json_key(o, key);
-    json_put_str(o, v);
+    for (int i = 0; i < n; i++) json_member_bool(o, keys[i], v);
 }
 
 static void put_byte_level(json_out *o, bool prefix_space, bool regex)
 {
     json_open(o, '{');
-    put_member(o, "type", "ByteLevel");
-    json_key(o, "add_prefix_space");
-    json_put_bool(o, prefix_space);
-    json_key(o, "trim_offsets");
-    json_put_bool(o, false);
-    json_key(o, "use_regex");
-    json_put_bool(o, regex);
+    json_member_str(o, "type", "ByteLevel");
+    json_member_bool(o, "add_prefix_space", prefix_space);
+    json_member_bool(o, "trim_offsets", false);
+    json_member_bool(o, "use_regex", regex);
     json_close(o, '}');
 }
 
@@ -39,22 +27,21 @@ static void put_parts(json_out *o)
 {
     json_key(o, "normalizer");
     json_open(o, '{');
-    put_member(o, "type", "NFC");
+    json_member_str(o, "type", "NFC");
     json_close(o, '}');
     json_key(o, "pre_tokenizer");
     json_open(o, '{');
-    put_member(o, "type", "Sequence");
+    json_member_str(o, "type", "Sequence");
     json_key(o, "pretokenizers");
     json_open(o, '[');
     json_open(o, '{');
-    put_member(o, "type", "Split");
+    json_member_str(o, "type", "Split");
     json_key(o, "pattern");
     json_open(o, '{');
-    put_member(o, "Regex", TOKENIZER_REGEX);
+    json_member_str(o, "Regex", TOKENIZER_REGEX);
     json_close(o, '}');
-    put_member(o, "behavior", "Isolated");
-    json_key(o, "invert");
-    json_put_bool(o, false);
+    json_member_str(o, "behavior", "Isolated");
+    json_member_bool(o, "invert", false);
     json_close(o, '}');
     put_byte_level(o, false, false);
     json_close(o, ']');
@@ -70,18 +57,15 @@ static void put_model(json_out *o, const tokenizer_plan *t)
     static const char *const off[] = {"fuse_unk", "byte_fallback", "ignore_merges"};
     json_key(o, "model");
     json_open(o, '{');
-    put_member(o, "type", "BPE");
-    put_member(o, "dropout", NULL);
-    put_member(o, "unk_token", NULL);
-    put_member(o, "continuing_subword_prefix", "");
-    put_member(o, "end_of_word_suffix", "");
+    json_member_str(o, "type", "BPE");
+    json_member_str(o, "dropout", NULL);
+    json_member_str(o, "unk_token", NULL);
+    json_member_str(o, "continuing_subword_prefix", "");
+    json_member_str(o, "end_of_word_suffix", "");
     put_bools(o, off, 3, false);
     json_key(o, "vocab");
     json_open(o, '{');
-    for (int i = 0; i < t->n_symbol; i++) {
-        json_key(o, t->symbol[i]);
-        json_put_int(o, i);
-    }
+    for (int i = 0; i < t->n_symbol; i++) json_member_int(o, t->symbol[i], i);
     json_close(o, '}');
     json_key(o, "merges"); /* as strings: every version of the tokenizers library reads these */
     json_open(o, '[');
@@ -106,19 +90,17 @@ status tokenizer_save(const tokenizer_plan *t, const char *path)
     json_out o;
     json_begin(&o, true);
     json_open(&o, '{');
-    put_member(&o, "version", "1.0");
-    put_member(&o, "truncation", NULL);
-    put_member(&o, "padding", NULL);
+    json_member_str(&o, "version", "1.0");
+    json_member_str(&o, "truncation", NULL);
+    json_member_str(&o, "padding", NULL);
     json_key(&o, "added_tokens");
     json_open(&o, '[');
     for (int i = 0; i < t->n_added; i++) {
         json_open(&o, '{');
-        json_key(&o, "id");
-        json_put_int(&o, t->n_symbol + i);
-        put_member(&o, "content", t->added[i].text);
+        json_member_int(&o, "id", t->n_symbol + i);
+        json_member_str(&o, "content", t->added[i].text);
         put_bools(&o, flags, 4, false);
-        json_key(&o, "special");
-        json_put_bool(&o, t->added[i].special);
+        json_member_bool(&o, "special", t->added[i].special);
         json_close(&o, '}');
     }
     json_close(&o, ']');

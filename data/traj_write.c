@@ -19,63 +19,45 @@ static void put_float(json_out *o, float v)
     json_put_num(o, isfinite(v) ? strtod(text, NULL) : (double)v);
 }
 
-static void member_str(json_out *o, const char *key, const char *v)
-{
-    json_key(o, key);
-    json_put_str(o, v);
-}
-
-static void member_int(json_out *o, const char *key, int64_t v)
-{
-    json_key(o, key);
-    json_put_int(o, v);
-}
-
 static void member_float(json_out *o, const char *key, float v)
 {
     json_key(o, key);
     put_float(o, v);
 }
 
-static void member_bool(json_out *o, const char *key, bool v)
-{
-    json_key(o, key);
-    json_put_bool(o, v);
-}
-
 static void put_tool(json_out *o, const tool_record *r)
 {
     json_open(o, '{');
-    member_bool(o, "ran", r->ran);
-    member_bool(o, "ok", r->ok);
-    member_str(o, "verdict", r->verdict);
-    member_str(o, "error_type", r->error_type);
-    member_int(o, "error_line", r->error_line);
-    member_bool(o, "truncated", r->truncated);
-    member_bool(o, "state_lost", r->state_lost);
-    member_bool(o, "replayed", r->replayed);
-    member_bool(o, "empty_output", r->empty_output);
+    json_member_bool(o, "ran", r->ran);
+    json_member_bool(o, "ok", r->ok);
+    json_member_str(o, "verdict", r->verdict);
+    json_member_str(o, "error_type", r->error_type);
+    json_member_int(o, "error_line", r->error_line);
+    json_member_bool(o, "truncated", r->truncated);
+    json_member_bool(o, "state_lost", r->state_lost);
+    json_member_bool(o, "replayed", r->replayed);
+    json_member_bool(o, "empty_output", r->empty_output);
     member_float(o, "wall_ms", r->wall_ms);
     member_float(o, "cpu_ms", r->cpu_ms);
     member_float(o, "queue_ms", r->queue_ms);
     member_float(o, "peak_mib", r->peak_mib);
-    member_str(o, "tier", r->tier);
+    json_member_str(o, "tier", r->tier);
     json_close(o, '}');
 }
 
 static void put_turn(json_out *o, const traj_turn *u)
 {
     json_open(o, '{');
-    member_int(o, "start", u->start);
-    member_int(o, "end", u->end);
-    member_str(o, "text", u->text);
+    json_member_int(o, "start", u->start);
+    json_member_int(o, "end", u->end);
+    json_member_str(o, "text", u->text);
     if (u->code) {
-        member_str(o, "code", u->code);
+        json_member_str(o, "code", u->code);
         json_key(o, "tool");
         put_tool(o, &u->tool);
-        member_str(o, "tool_text", u->tool_text);
-        member_int(o, "image_from", u->image_from);
-        member_int(o, "n_image", u->n_image);
+        json_member_str(o, "tool_text", u->tool_text);
+        json_member_int(o, "image_from", u->image_from);
+        json_member_int(o, "n_image", u->n_image);
     }
     json_close(o, '}');
 }
@@ -107,14 +89,14 @@ static void put_images(json_out *o, const traj *t, const char *const *names)
     json_open(o, '[');
     for (int i = 0; i < t->n_image; i++) {
         json_open(o, '{');
-        member_int(o, "start", t->run[i].start);
+        json_member_int(o, "start", t->run[i].start);
         json_key(o, "grid");
         json_open(o, '[');
         for (int k = 0; k < 3; k++) json_put_int(o, t->images[i].grid[k]);
         json_close(o, ']');
-        member_int(o, "w", t->images[i].w);
-        member_int(o, "h", t->images[i].h);
-        if (names && names[i]) member_str(o, "file", names[i]);
+        json_member_int(o, "w", t->images[i].w);
+        json_member_int(o, "h", t->images[i].h);
+        if (names && names[i]) json_member_str(o, "file", names[i]);
         json_close(o, '}');
     }
     json_close(o, ']');
@@ -123,13 +105,13 @@ static void put_images(json_out *o, const traj *t, const char *const *names)
 static void put_score(json_out *o, const traj *t)
 {
     member_float(o, "acc", t->acc);
-    member_bool(o, "format_ok", t->format_ok);
+    json_member_bool(o, "format_ok", t->format_ok);
     member_float(o, "reward", t->reward);
     json_key(o, "parts");
     json_open(o, '[');
     for (int i = 0; i < t->n_part; i++) {
         json_open(o, '{');
-        member_str(o, "name", t->parts[i].name);
+        json_member_str(o, "name", t->parts[i].name);
         member_float(o, "value", t->parts[i].value);
         json_close(o, '}');
     }
@@ -141,14 +123,14 @@ static void put_score(json_out *o, const traj *t)
         for (int i = 0; i < t->n_tok; i++) put_float(o, t->adv[i]);
         json_close(o, ']');
     }
-    member_bool(o, "masked", t->masked);
+    json_member_bool(o, "masked", t->masked);
 }
 
 void traj_to_json(const traj *t, const char *const *image_names, json_out *o)
 {
     json_open(o, '{');
-    member_int(o, "prompt", t->prompt);
-    member_int(o, "index", t->index);
+    json_member_int(o, "prompt", t->prompt);
+    json_member_int(o, "index", t->index);
     if (t->sample) {
         json_key(o, "sample");
         sample_to_json(t->sample, o);
@@ -159,12 +141,10 @@ void traj_to_json(const traj *t, const char *const *image_names, json_out *o)
     json_open(o, '[');
     for (int i = 0; i < t->n_turn; i++) put_turn(o, &t->turns[i]);
     json_close(o, ']');
-    member_str(o, "outcome", traj_outcome_name(t->outcome));
-    member_str(o, "given_answer", t->answer);
+    json_member_str(o, "outcome", traj_outcome_name(t->outcome));
+    json_member_str(o, "given_answer", t->answer);
     put_score(o, t);
-    json_key(o, "wall_s");
-    json_put_num(o, t->wall_s);
-    json_key(o, "tool_wait_s");
-    json_put_num(o, t->tool_wait_s);
+    json_member_num(o, "wall_s", t->wall_s);
+    json_member_num(o, "tool_wait_s", t->tool_wait_s);
     json_close(o, '}');
 }

@@ -68,28 +68,22 @@ static status ask_sample(sample *out, const ask *a)
     json_out o;
     json_begin(&o, false);
     json_open(&o, '{');
-    json_key(&o, "id");
-    json_put_str(&o, "ask");
+    json_member_str(&o, "id", "ask");
     json_key(&o, "messages");
     json_open(&o, '[');
     json_open(&o, '{');
-    json_key(&o, "role");
-    json_put_str(&o, "user");
+    json_member_str(&o, "role", "user");
     json_key(&o, "content");
     json_open(&o, '[');
     for (int i = 0; i < a->images.n; i++) {
         json_open(&o, '{');
-        json_key(&o, "type");
-        json_put_str(&o, "image");
-        json_key(&o, "path");
-        json_put_str(&o, a->images.v[i]);
+        json_member_str(&o, "type", "image");
+        json_member_str(&o, "path", a->images.v[i]);
         json_close(&o, '}');
     }
     json_open(&o, '{');
-    json_key(&o, "type");
-    json_put_str(&o, "text");
-    json_key(&o, "text");
-    json_put_str(&o, a->text);
+    json_member_str(&o, "type", "text");
+    json_member_str(&o, "text", a->text);
     json_close(&o, '}');
     json_close(&o, ']');
     json_close(&o, '}');

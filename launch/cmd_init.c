@@ -57,8 +57,7 @@ static status put_tokens(json_out *o, const json *j, const tokenizer *tok, const
         if (json_kind(said) != JSON_NULL && !(json_is_int(said) && json_int(said) == id))
             return FAIL(ST_EINVAL, "%s: %s must be %d, the tokenizer's %s; or leave it out", path, token_keys[k].key,
                         id, token_keys[k].token);
-        json_key(o, token_keys[k].key);
-        json_put_int(o, id);
+        json_member_int(o, token_keys[k].key, id);
     }
     return ST_OK;
 }
@@ -115,27 +114,18 @@ static status write_json(json_out *o, const char *dir, const char *name)
     return st;
 }
 
-static void put_text(json_out *o, const char *key, const char *text)
-{
-    json_key(o, key);
-    json_put_str(o, text);
-}
-
 static status write_tokenizer_config(const char *dir, const model_config *c)
 {
     json_out o;
     json_begin(&o, true);
     json_open(&o, '{');
-    put_text(&o, "chat_template", chat_template);
-    json_key(&o, "clean_up_tokenization_spaces");
-    json_put_bool(&o, false);
-    put_text(&o, "eos_token", "<|im_end|>");
-    json_key(&o, "model_max_length");
-    json_put_int(&o, c->max_position);
-    put_text(&o, "pad_token", "<|endoftext|>");
-    json_key(&o, "split_special_tokens");
-    json_put_bool(&o, false);
-    put_text(&o, "tokenizer_class", "Qwen2Tokenizer");
+    json_member_str(&o, "chat_template", chat_template);
+    json_member_bool(&o, "clean_up_tokenization_spaces", false);
+    json_member_str(&o, "eos_token", "<|im_end|>");
+    json_member_int(&o, "model_max_length", c->max_position);
+    json_member_str(&o, "pad_token", "<|endoftext|>");
+    json_member_bool(&o, "split_special_tokens", false);
+    json_member_str(&o, "tokenizer_class", "Qwen2Tokenizer");
     json_close(&o, '}');
     return write_json(&o, dir, "tokenizer_config.json");
 }
@@ -145,7 +135,7 @@ static status write_chat_template(const char *dir)
     json_out o;
     json_begin(&o, true);
     json_open(&o, '{');
-    put_text(&o, "chat_template", chat_template);
+    json_member_str(&o, "chat_template", chat_template);
     json_close(&o, '}');
     return write_json(&o, dir, "chat_template.json");
 }
@@ -156,23 +146,17 @@ static status write_generation_config(const char *dir, const model_config *c)
     json_out o;
     json_begin(&o, true);
     json_open(&o, '{');
-    json_key(&o, "bos_token_id");
-    json_put_int(&o, c->bos_token);
-    json_key(&o, "do_sample");
-    json_put_bool(&o, true);
+    json_member_int(&o, "bos_token_id", c->bos_token);
+    json_member_bool(&o, "do_sample", true);
     json_key(&o, "eos_token_id");
     json_open(&o, '[');
     json_put_int(&o, c->eos_token);
     json_put_int(&o, c->bos_token);
     json_close(&o, ']');
-    json_key(&o, "pad_token_id");
-    json_put_int(&o, c->bos_token);
-    json_key(&o, "temperature");
-    json_put_num(&o, 1);
-    json_key(&o, "top_k");
-    json_put_int(&o, 0);
-    json_key(&o, "top_p");
-    json_put_num(&o, 1);
+    json_member_int(&o, "pad_token_id", c->bos_token);
+    json_member_num(&o, "temperature", 1);
+    json_member_int(&o, "top_k", 0);
+    json_member_num(&o, "top_p", 1);
     json_close(&o, '}');
     return write_json(&o, dir, "generation_config.json");
 }

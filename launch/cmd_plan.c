@@ -200,8 +200,7 @@ static void print_json(const plan *p, const char *source)
     json_out o;
     json_begin(&o, true);
     json_open(&o, '{');
-    json_key(&o, "model");
-    json_put_str(&o, source);
+    json_member_str(&o, "model", source);
     struct {
         const char *key;
         int64_t v;
@@ -215,25 +214,17 @@ static void print_json(const plan *p, const char *source)
                 {"kv_bytes_per_token_bf16", p->kv_token_bytes / 2},
                 {"activation_bytes", (int64_t)p->acts},
                 {"kv_bytes", p->kv_bytes}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        json_key(&o, rows[i].key);
-        json_put_int(&o, rows[i].v);
-    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) { json_member_int(&o, rows[i].key, rows[i].v); }
     json_key(&o, "ranks");
     json_open(&o, '[');
     for (int i = 0; i < N_RANKS; i++) {
         double w = 4.0 * (double)p->params, x = optimizer_bytes(p, rank_counts[i]);
         json_open(&o, '{');
-        json_key(&o, "ranks");
-        json_put_int(&o, rank_counts[i]);
-        json_key(&o, "weight_bytes");
-        json_put_num(&o, w);
-        json_key(&o, "gradient_bytes");
-        json_put_num(&o, w);
-        json_key(&o, "optimizer_bytes");
-        json_put_num(&o, x);
-        json_key(&o, "total_bytes");
-        json_put_num(&o, 2 * w + x + (double)p->acts + (double)p->kv_bytes);
+        json_member_int(&o, "ranks", rank_counts[i]);
+        json_member_num(&o, "weight_bytes", w);
+        json_member_num(&o, "gradient_bytes", w);
+        json_member_num(&o, "optimizer_bytes", x);
+        json_member_num(&o, "total_bytes", 2 * w + x + (double)p->acts + (double)p->kv_bytes);
         json_close(&o, '}');
     }
     json_close(&o, ']');
@@ -296,7 +287,8 @@ status cmd_plan(int argc, char **argv)
     TRY(args_parse(
         argc, argv,
         "parameters and memory per rank of a config, a model directory or a config.json, without allocating anything",
-        "codedance plan Qwen2.5-VL-7B-Instruct/config.json\n  codedance plan configs/demo.yaml --set train.max_tokens=16384",
+        "codedance plan Qwen2.5-VL-7B-Instruct/config.json\n  codedance plan configs/demo.yaml --set "
+        "train.max_tokens=16384",
         table, &pos, &helped));
     if (helped) return ST_OK;
     if (pos.n != 1) return args_usage("needs one config (.yaml), model directory or config.json");

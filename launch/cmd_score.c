@@ -15,8 +15,7 @@ static void print_row(const rendered *r, const float *logp)
     json_out o;
     json_begin(&o, false);
     json_open(&o, '{');
-    json_key(&o, "id");
-    json_put_str(&o, r->s.id);
+    json_member_str(&o, "id", r->s.id);
     json_key(&o, "ids");
     json_open(&o, '[');
     for (int i = 0; i < r->seq.id.n; i++) json_put_int(&o, r->seq.id.v[i]);

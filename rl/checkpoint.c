@@ -113,10 +113,8 @@ static status sum_entry(void *ctx, const char *dir, const char *name)
     TRY(st);
     json_key(o, name);
     json_open(o, '{');
-    json_key(o, "bytes");
-    json_put_int(o, bytes);
-    json_key(o, "xxh64");
-    json_put_str(o, hex);
+    json_member_int(o, "bytes", bytes);
+    json_member_str(o, "xxh64", hex);
     json_close(o, '}');
     return ST_OK;
 }
@@ -126,8 +124,7 @@ static status write_state(const char *dir, int64_t t, const char *trainer)
     json_out o;
     json_begin(&o, false);
     json_open(&o, '{');
-    json_key(&o, "t");
-    json_put_int(&o, t);
+    json_member_int(&o, "t", t);
     json_key(&o, "trainer");
     json_put_raw(&o, trainer, strlen(trainer));
     json_close(&o, '}');

@@ -115,19 +115,13 @@ status eval_run(eval_result *out, engine *e, dataset *d, const chat *c, const im
     return comm_agree(world, st);
 }
 
-static void put_num(json_out *o, const char *key, double value)
-{
-    json_key(o, key);
-    json_put_num(o, value);
-}
+static void put_num(json_out *o, const char *key, double value) { json_member_num(o, key, value); }
 
 static void put_row(json_out *o, const eval_row *r)
 {
     json_open(o, '{');
-    json_key(o, "category");
-    json_put_str(o, r->category);
-    json_key(o, "n");
-    json_put_int(o, r->n);
+    json_member_str(o, "category", r->category);
+    json_member_int(o, "n", r->n);
     put_num(o, "accuracy", r->accuracy);
     put_num(o, "low", r->low);
     put_num(o, "high", r->high);
@@ -153,22 +147,13 @@ status eval_write(const char *path, const eval_result *r, const eval_label *l)
     json_out o;
     json_begin(&o, true);
     json_open(&o, '{');
-    json_key(&o, "arm");
-    json_put_str(&o, l->arm);
-    json_key(&o, "seed");
-    json_put_int(&o, l->seed);
-    json_key(&o, "stage");
-    json_put_str(&o, l->stage);
-    json_key(&o, "step");
-    json_put_int(&o, l->step);
-    json_key(&o, "force");
-    json_put_str(&o, l->force);
-    if (l->tile_scale > 0) {
-        json_key(&o, "tile_scale");
-        json_put_int(&o, l->tile_scale);
-    }
-    json_key(&o, "shuffled");
-    json_put_bool(&o, l->shuffled);
+    json_member_str(&o, "arm", l->arm);
+    json_member_int(&o, "seed", l->seed);
+    json_member_str(&o, "stage", l->stage);
+    json_member_int(&o, "step", l->step);
+    json_member_str(&o, "force", l->force);
+    if (l->tile_scale > 0) { json_member_int(&o, "tile_scale", l->tile_scale); }
+    json_member_bool(&o, "shuffled", l->shuffled);
     put_num(&o, "infra", r->infra);
     json_key(&o, "rows");
     eval_to_json(r, &o);

@@ -97,21 +97,17 @@ void metrics_str(metrics *m, const char *name, const char *value)
 {
     if (!m->f) return;
     if (m->n++ == 0) json_open(&m->line, '{');
-    json_key(&m->line, name);
-    json_put_str(&m->line, value);
+    json_member_str(&m->line, name, value);
 }
 
 status metrics_step(metrics *m, const char *stage, int64_t step)
 {
     if (!m->f) return ST_OK;
     if (m->n == 0) json_open(&m->line, '{');
-    json_key(&m->line, "stage");
-    json_put_str(&m->line, stage);
-    json_key(&m->line, "step");
-    json_put_int(&m->line, step);
+    json_member_str(&m->line, "stage", stage);
+    json_member_int(&m->line, "step", step);
     for (int i = 0; i < m->n_num; i++) {
-        json_key(&m->line, m->num[i].name);
-        json_put_num(&m->line, m->num[i].value); /* NaN becomes null */
+        json_member_num(&m->line, m->num[i].name, m->num[i].value); /* NaN becomes null */
         if (isfinite(m->num[i].value)) {
             char tag[128];
             snprintf(tag, sizeof tag, "%s/%s", stage, m->num[i].name);

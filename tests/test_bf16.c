@@ -13,6 +13,7 @@
 #include "data/file.h"
 #include "data/hf.h"
 #include "kernels/kernels.h"
+#include "tests/common/tempdir.h"
 #include "tests/common/trainee.h"
 
 static const char *const isas[] = {"avx512", "avx2", "generic"};
@@ -196,21 +197,17 @@ static void whole_model(void **state)
 
 /* ---- from a checkpoint, in place ---- */
 
-static char dir[] = "/tmp/test_bf16_XXXXXX";
-
 static void write_as(model *m, const char *type)
 {
-    char path[128];
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    unlink(path);
-    ok(hf_export(m, NULL, dir, type));
+    unlink(temppath("model.safetensors"));
+    ok(hf_export(m, NULL, tempdir(), type));
 }
 
 static void shift_header(void)
 {
-    char path[128], *text = NULL;
+    const char *path = temppath("model.safetensors");
+    char *text = NULL;
     size_t n = 0;
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
     ok(file_read(path, &text, &n));
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
@@ -260,12 +257,12 @@ static void checkpoints(void **state)
         ok(model_visit(full, round_tensor, NULL));
         write_as(full, dtypes[k / 2]);
         if (k / 2 == 1) shift_header(); /* odd addresses: such matrices are copied */
-        ok(hf_load_weights(full, dir));
+        ok(hf_load_weights(full, tempdir()));
         ok(model_visit(full, round_tensor, NULL)); /* of fp16 */
         b->params_changed(b);
-        ok(hf_load_weights(rows, dir));
-        ok(hf_load_weights(rows, dir)); /* again: the first files are let go */
-        ok(hf_load_weights(half, dir));
+        ok(hf_load_weights(rows, tempdir()));
+        ok(hf_load_weights(rows, tempdir())); /* again: the first files are let go */
+        ok(hf_load_weights(half, tempdir()));
         places at = {0};
         ok(model_visit(rows, same_rows, &at));
         assert_true(at.rows > 10 && at.odd == 0);
@@ -281,23 +278,9 @@ static void checkpoints(void **state)
     backend_close(b);
 }
 
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(ops), cmocka_unit_test(every_value),
                                        cmocka_unit_test(whole_model), cmocka_unit_test(checkpoints)};
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

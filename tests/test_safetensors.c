@@ -13,8 +13,8 @@
 #include "data/file.h"
 #include "data/hf.h"
 #include "kernels/kernels.h"
-
-static char dir[] = "/tmp/test_safetensors_XXXXXX";
+#include "tests/common/tempdir.h"
+#include "tests/common/trainee.h"
 
 static void ok(status st)
 {
@@ -25,15 +25,6 @@ static void refused(status st, const char *want)
 {
     if (st == ST_OK) fail_msg("accepted; wanted an error with '%s'", want);
     if (!strstr(fail_message(), want)) fail_msg("'%s' does not say '%s'", fail_message(), want);
-}
-
-static char *in_dir(const char *name)
-{
-    static char path[4][4096];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, 4096, "%s/%s", dir, name);
-    return p;
 }
 
 static backend *open_cpu(void)
@@ -52,12 +43,12 @@ static status open_bytes(st_file **f, uint64_t header, const char *text, size_t 
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(header >> 8 * i);
     memcpy(bytes + 8, text, strlen(text));
     for (size_t i = 0; i < n_data; i++) bytes[8 + strlen(text) + i] = (uint8_t)i;
-    FILE *out = fopen(in_dir("hostile"), "wb"); /* file_write would wait for the disk a thousand times */
+    FILE *out = fopen(temppath("hostile"), "wb"); /* file_write would wait for the disk a thousand times */
     assert_non_null(out);
     assert_int_equal(fwrite(bytes, 1, 8 + strlen(text) + n_data, out), 8 + strlen(text) + n_data);
     fclose(out);
     free(bytes);
-    return st_open(f, in_dir("hostile"));
+    return st_open(f, temppath("hostile"));
 }
 
 static void bad(const char *text, size_t n_data, const char *want)
@@ -79,10 +70,10 @@ static void hostile_files(void **state)
 {
     (void)state;
     st_file *f = NULL;
-    refused(st_open(&f, in_dir("absent")), "cannot open");
-    refused(st_open(&f, dir), "not a regular file");
-    ok(file_write(in_dir("hostile"), "abcd", 4));
-    refused(st_open(&f, in_dir("hostile")), "too short");
+    refused(st_open(&f, temppath("absent")), "cannot open");
+    refused(st_open(&f, tempdir()), "not a regular file");
+    ok(file_write(temppath("hostile"), "abcd", 4));
+    refused(st_open(&f, temppath("hostile")), "too short");
     refused(open_bytes(&f, 1000, "{}", 0), "header length 1000");
     refused(open_bytes(&f, UINT64_MAX, "{}", 0), "too large");
     refused(open_bytes(&f, 0, "{}", 0), "must start with {");
@@ -170,9 +161,9 @@ static void write_and_read(void **state)
                           {"half", "BF16", 1, {3}, h, sizeof h},
                           {"one", "F32", 2, {2, 3}, x, sizeof x},
                           {"nothing", "F32", 2, {0, 4}, NULL, 0}};
-    ok(st_write_filled(in_dir("w"), e, 4, (const char *const[]){"step", "7", NULL}, ramp, NULL));
+    ok(st_write_filled(temppath("w"), e, 4, (const char *const[]){"step", "7", NULL}, ramp, NULL));
     st_file *f = NULL;
-    ok(st_open(&f, in_dir("w")));
+    ok(st_open(&f, temppath("w")));
     assert_string_equal(st_metadata(f, "format"), "pt");
     assert_string_equal(st_metadata(f, "step"), "7");
     assert_null(st_metadata(f, "other"));
@@ -186,51 +177,11 @@ static void write_and_read(void **state)
     for (size_t i = 0; i < BIG; i++) assert_int_equal(z[i], (uint8_t)(i * 31));
     assert_null(st_find(f, "zet"));
     st_close(f);
-    assert_int_not_equal(access(in_dir("w.tmp"), F_OK), 0);
-    refused(st_write(in_dir("no/such/place"), e + 1, 1, NULL), "cannot create");
+    assert_int_not_equal(access(temppath("w.tmp"), F_OK), 0);
+    refused(st_write(temppath("no/such/place"), e + 1, 1, NULL), "cannot create");
 }
 
 /* ---- model directories ---- */
-
-static model_config small(bool tied)
-{
-    model_config c;
-    memset(&c, 0, sizeof c);
-    c = (model_config){.hidden = 12,
-                       .n_layer = 2,
-                       .n_head = 4,
-                       .n_kv = 2,
-                       .head_dim = 10,
-                       .intermediate = 18,
-                       .vocab = 37,
-                       .max_position = 512,
-                       .tied = tied,
-                       .qkv_bias = true,
-                       .rms_eps = 1e-6f,
-                       .rope_theta = 1e6,
-                       .mrope_section = {1, 2, 2},
-                       .has_vision = true,
-                       .image_token = 33,
-                       .video_token = 34,
-                       .vision_start_token = 31,
-                       .vision_end_token = 32,
-                       .bos_token = 29,
-                       .eos_token = 30};
-    c.vision = (vision_config){.depth = 2,
-                               .hidden = 8,
-                               .intermediate = 11,
-                               .n_head = 2,
-                               .patch = 3,
-                               .temporal_patch = 2,
-                               .merge = 2,
-                               .in_channels = 3,
-                               .window = 12,
-                               .out_hidden = 12,
-                               .tokens_per_second = 2,
-                               .n_full = 1,
-                               .full_blocks = {1}};
-    return c;
-}
 
 static model *random_model(backend *b, const model_config *c, uint64_t seed)
 {
@@ -251,30 +202,27 @@ static void export_and_load(void **state)
     (void)state;
     backend *b = open_cpu();
     for (int tied = 0; tied < 2; tied++) {
-        model_config c = small(tied), back;
+        model_config c = trainee_config(tied, 4, 2), back;
         model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
-        ok(hf_export(m, NULL, in_dir("deep/er/f32"), "fp32"));
-        ok(hf_load_config(&back, in_dir("deep/er/f32")));
+        ok(hf_export(m, NULL, temppath("deep/er/f32"), "fp32"));
+        ok(hf_load_config(&back, temppath("deep/er/f32")));
         assert_memory_equal(&back, &c, sizeof c);
         assert_false(equal_weights(m, n));
-        ok(hf_load_weights(n, in_dir("deep/er/f32")));
+        ok(hf_load_weights(n, temppath("deep/er/f32")));
         assert_true(equal_weights(m, n));
 
-        ok(hf_export(m, NULL, in_dir("bf16"), "bf16"));
-        ok(hf_load_weights(n, in_dir("bf16")));
+        ok(hf_export(m, NULL, temppath("bf16"), "bf16"));
+        ok(hf_load_weights(n, temppath("bf16")));
         tensor x = model_params(m), y = model_params(n);
         for (int64_t i = 0; i < x.dim[0]; i++)
             assert_true(((float *)y.data)[i] == f32_from_bf16(bf16_from_f32(((float *)x.data)[i])));
-        ok(hf_export(n, in_dir("bf16"), in_dir("again"), "bf16")); /* load and save: the same bytes */
+        ok(hf_export(n, temppath("bf16"), temppath("again"), "bf16")); /* load and save: the same bytes */
         char *one = NULL, *two = NULL;
         size_t n_one = 0, n_two = 0;
         for (int k = 0; k < 2; k++) {
             const char *name = k ? "config.json" : "model.safetensors";
-            char path[64];
-            snprintf(path, sizeof path, "bf16/%s", name);
-            ok(file_read(in_dir(path), &one, &n_one));
-            snprintf(path, sizeof path, "again/%s", name);
-            ok(file_read(in_dir(path), &two, &n_two));
+            ok(file_read(temppath("bf16/%s", name), &one, &n_one));
+            ok(file_read(temppath("again/%s", name), &two, &n_two));
             assert_int_equal(n_one, n_two);
             assert_memory_equal(one, two, n_one);
             free(one), free(two);
@@ -334,18 +282,18 @@ static void every_prefix(void **state)
         {"model.", "model.language_model."}, {"visual.", "model.visual."}, {NULL, NULL}};
     static const char *const base[][2] = {{"model.", "language_model."}, {NULL, NULL}};
     backend *b = open_cpu();
-    model_config c = small(false);
+    model_config c = trainee_config(false, 4, 2);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
     static renamed r;
-    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
-    ok(file_make_dir(in_dir("dst")));
+    ok(hf_export(m, NULL, temppath("src"), "fp32"));
+    ok(file_make_dir(temppath("dst")));
     for (int k = 0; k < 2; k++) {
-        rename_open(&r, in_dir("src/model.safetensors"), k ? base : since_4_52);
+        rename_open(&r, temppath("src/model.safetensors"), k ? base : since_4_52);
         r.e[r.n++] = (st_entry){"model.layers.0.self_attn.rotary_emb.inv_freq", "F32", 1, {1}, r.e[0].data, 4};
-        ok(st_write(in_dir("dst/model.safetensors"), r.e, r.n, NULL));
+        ok(st_write(temppath("dst/model.safetensors"), r.e, r.n, NULL));
         st_close(r.f);
         model_init(n, 2);
-        ok(hf_load_weights(n, in_dir("dst")));
+        ok(hf_load_weights(n, temppath("dst")));
         assert_true(equal_weights(m, n));
     }
     model_destroy(m);
@@ -357,10 +305,10 @@ static void wrong_tensors(void **state)
 {
     (void)state;
     backend *b = open_cpu();
-    model_config c = small(false);
+    model_config c = trainee_config(false, 4, 2);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2), *untouched = random_model(b, &c, 2);
     static renamed r;
-    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
+    ok(hf_export(m, NULL, temppath("src"), "fp32"));
     for (int k = 0; k < 7; k++) {
         static const char *const want[] = {"1 missing tensor: model.norm.weight",
                                            "lm_head.weight (config.json says tie_word_embeddings false)",
@@ -369,7 +317,7 @@ static void wrong_tensors(void **state)
                                            "model.norm.weight is I32; F32, BF16 and F16 can be read",
                                            "norm.weight appears twice, also as model.",
                                            "20 missing tensors"};
-        rename_open(&r, in_dir("src/model.safetensors"), NULL);
+        rename_open(&r, temppath("src/model.safetensors"), NULL);
         st_entry *norm = entry(&r, "model.norm.weight");
         if (k == 0) drop(&r, "model.norm.weight");
         if (k == 1) drop(&r, "lm_head.weight");
@@ -378,14 +326,14 @@ static void wrong_tensors(void **state)
         if (k == 4) norm->dtype = "I32";
         if (k == 5) r.e[r.n] = *norm, r.e[r.n++].name = "model.language_model.norm.weight";
         for (int i = 0; k == 6 && i < 20; i++) r.n--;
-        ok(file_make_dir(in_dir("dst")));
-        ok(st_write(in_dir("dst/model.safetensors"), r.e, r.n, NULL));
+        ok(file_make_dir(temppath("dst")));
+        ok(st_write(temppath("dst/model.safetensors"), r.e, r.n, NULL));
         st_close(r.f);
-        refused(hf_load_weights(n, in_dir("dst")), want[k]);
+        refused(hf_load_weights(n, temppath("dst")), want[k]);
         assert_true(equal_weights(n, untouched));
     }
-    unlink(in_dir("dst/model.safetensors"));
-    refused(hf_load_weights(n, in_dir("dst")), "neither");
+    unlink(temppath("dst/model.safetensors"));
+    refused(hf_load_weights(n, temppath("dst")), "neither");
     model_destroy(m);
     model_destroy(n);
     model_destroy(untouched);
@@ -396,21 +344,21 @@ static void tied_head(void **state)
 {
     (void)state;
     backend *b = open_cpu();
-    model_config c = small(true);
+    model_config c = trainee_config(true, 4, 2);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
     static renamed r;
-    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
-    rename_open(&r, in_dir("src/model.safetensors"), NULL);
+    ok(hf_export(m, NULL, temppath("src"), "fp32"));
+    rename_open(&r, temppath("src/model.safetensors"), NULL);
     r.e[r.n] = *entry(&r, "model.embed_tokens.weight");
     r.e[r.n++].name = "lm_head.weight";
-    ok(file_make_dir(in_dir("dst")));
-    ok(st_write(in_dir("dst/model.safetensors"), r.e, r.n, NULL));
-    ok(hf_load_weights(n, in_dir("dst")));
+    ok(file_make_dir(temppath("dst")));
+    ok(st_write(temppath("dst/model.safetensors"), r.e, r.n, NULL));
+    ok(hf_load_weights(n, temppath("dst")));
     assert_true(equal_weights(m, n));
     float *other = calloc(1, r.e[r.n - 1].bytes);
     r.e[r.n - 1].data = other;
-    ok(st_write(in_dir("dst/model.safetensors"), r.e, r.n, NULL));
-    refused(hf_load_weights(n, in_dir("dst")), "tie_word_embeddings true but lm_head.weight differs");
+    ok(st_write(temppath("dst/model.safetensors"), r.e, r.n, NULL));
+    refused(hf_load_weights(n, temppath("dst")), "tie_word_embeddings true but lm_head.weight differs");
     free(other);
     st_close(r.f);
     model_destroy(m);
@@ -422,7 +370,7 @@ static void write_index(const char *map)
 {
     char text[65536];
     int n = snprintf(text, sizeof text, "{\"metadata\":{\"total_size\":1},\"weight_map\":{%s}}", map);
-    ok(file_write(in_dir("shards/model.safetensors.index.json"), text, (size_t)n));
+    ok(file_write(temppath("shards/model.safetensors.index.json"), text, (size_t)n));
 }
 
 static void shards(void **state)
@@ -430,18 +378,16 @@ static void shards(void **state)
     (void)state;
     static const char *const files[] = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"};
     backend *b = open_cpu();
-    model_config c = small(false);
+    model_config c = trainee_config(false, 4, 2);
     model *m = random_model(b, &c, 1), *n = random_model(b, &c, 2);
     static renamed r;
     static char map[60000], part[60000];
-    ok(hf_export(m, NULL, in_dir("src"), "fp32"));
-    rename_open(&r, in_dir("src/model.safetensors"), NULL);
-    ok(file_make_dir(in_dir("shards")));
+    ok(hf_export(m, NULL, temppath("src"), "fp32"));
+    rename_open(&r, temppath("src/model.safetensors"), NULL);
+    ok(file_make_dir(temppath("shards")));
     for (int k = 0; k < 2; k++) {
         int first = k ? r.n / 2 : 0, end = k ? r.n : r.n / 2;
-        char path[64];
-        snprintf(path, sizeof path, "shards/%s", files[k]);
-        ok(st_write(in_dir(path), r.e + first, end - first, NULL));
+        ok(st_write(temppath("shards/%s", files[k]), r.e + first, end - first, NULL));
         for (int i = first; i < end; i++) {
             if (i == 1) snprintf(part, sizeof part, "%s", map); /* what was mapped so far: one tensor */
             size_t used = strlen(map);
@@ -450,26 +396,26 @@ static void shards(void **state)
     }
     st_close(r.f);
     write_index(map);
-    ok(hf_load_weights(n, in_dir("shards")));
+    ok(hf_load_weights(n, temppath("shards")));
     assert_true(equal_weights(m, n));
-    refused(hf_export(m, NULL, in_dir("shards"), "fp32"), "already holds other weights");
+    refused(hf_export(m, NULL, temppath("shards"), "fp32"), "already holds other weights");
 
     write_index(part);
-    refused(hf_load_weights(n, in_dir("shards")), "is not mapped to it");
+    refused(hf_load_weights(n, temppath("shards")), "is not mapped to it");
     size_t used = strlen(map);
     snprintf(map + used, sizeof map - used, ",\"ghost\":\"%s\"", files[0]);
     write_index(map);
-    refused(hf_load_weights(n, in_dir("shards")), "ghost is not in");
+    refused(hf_load_weights(n, temppath("shards")), "ghost is not in");
     write_index("\"a\":\"../src/model.safetensors\"");
-    refused(hf_load_weights(n, in_dir("shards")), "must be a plain name");
+    refused(hf_load_weights(n, temppath("shards")), "must be a plain name");
     write_index("\"a\":\"absent.safetensors\"");
-    refused(hf_load_weights(n, in_dir("shards")), "cannot open");
+    refused(hf_load_weights(n, temppath("shards")), "cannot open");
     write_index("\"a\":1");
-    refused(hf_load_weights(n, in_dir("shards")), "no file name");
-    ok(file_write(in_dir("shards/model.safetensors.index.json"), "{}", 2));
-    refused(hf_load_weights(n, in_dir("shards")), "weight_map is missing");
-    ok(file_copy(in_dir("src"), in_dir("shards"), "model.safetensors"));
-    refused(hf_load_weights(n, in_dir("shards")), "remove the stale one");
+    refused(hf_load_weights(n, temppath("shards")), "no file name");
+    ok(file_write(temppath("shards/model.safetensors.index.json"), "{}", 2));
+    refused(hf_load_weights(n, temppath("shards")), "weight_map is missing");
+    ok(file_copy(temppath("src"), temppath("shards"), "model.safetensors"));
+    refused(hf_load_weights(n, temppath("shards")), "remove the stale one");
     model_destroy(m);
     model_destroy(n);
     b->close(b);
@@ -479,47 +425,33 @@ static void side_files(void **state)
 {
     (void)state;
     backend *b = open_cpu();
-    model_config c = small(true);
+    model_config c = trainee_config(true, 4, 2);
     model *m = random_model(b, &c, 1);
     char *text = NULL;
     size_t n = 0;
-    ok(hf_export(m, NULL, in_dir("from"), "fp32"));
-    ok(file_write(in_dir("from/tokenizer.json"), "{\"x\":1}\n", 8));
-    ok(file_write(in_dir("from/notes.txt"), "private", 7));
-    ok(file_read(in_dir("from/config.json"), &text, &n));
+    ok(hf_export(m, NULL, temppath("from"), "fp32"));
+    ok(file_write(temppath("from/tokenizer.json"), "{\"x\":1}\n", 8));
+    ok(file_write(temppath("from/notes.txt"), "private", 7));
+    ok(file_read(temppath("from/config.json"), &text, &n));
     text[n - 2] = ' '; /* before the closing brace: the same model, other bytes */
-    ok(file_write(in_dir("from/config.json"), text, n));
-    ok(hf_export(m, in_dir("from"), in_dir("to"), "fp32"));
-    assert_true(file_exists(in_dir("to"), "tokenizer.json"));
-    assert_false(file_exists(in_dir("to"), "notes.txt"));
+    ok(file_write(temppath("from/config.json"), text, n));
+    ok(hf_export(m, temppath("from"), temppath("to"), "fp32"));
+    assert_true(file_exists(temppath("to"), "tokenizer.json"));
+    assert_false(file_exists(temppath("to"), "notes.txt"));
     char *copy = NULL;
     size_t n_copy = 0;
-    ok(file_read(in_dir("to/config.json"), &copy, &n_copy));
+    ok(file_read(temppath("to/config.json"), &copy, &n_copy));
     assert_int_equal(n, n_copy);
     assert_memory_equal(copy, text, n);
     free(text), free(copy);
     model_config back;
-    ok(hf_export(m, in_dir("from"), in_dir("to16"), "bf16")); /* another dtype: a config of our own */
-    ok(hf_load_config(&back, in_dir("to16")));
+    ok(hf_export(m, temppath("from"), temppath("to16"), "bf16")); /* another dtype: a config of our own */
+    ok(hf_load_config(&back, temppath("to16")));
     assert_memory_equal(&back, &c, sizeof c);
-    ok(hf_export(m, in_dir("from"), in_dir("from"), "fp32")); /* onto itself */
-    refused(hf_export(m, NULL, in_dir("to"), "f64"), "fp32, bf16 or fp16");
+    ok(hf_export(m, temppath("from"), temppath("from"), "fp32")); /* onto itself */
+    refused(hf_export(m, NULL, temppath("to"), "f64"), "fp32, bf16 or fp16");
     model_destroy(m);
     b->close(b);
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
 }
 
 int main(void)
@@ -528,5 +460,5 @@ int main(void)
         cmocka_unit_test(hostile_files),   cmocka_unit_test(mutated_headers), cmocka_unit_test(write_and_read),
         cmocka_unit_test(export_and_load), cmocka_unit_test(every_prefix),    cmocka_unit_test(wrong_tensors),
         cmocka_unit_test(tied_head),       cmocka_unit_test(shards),          cmocka_unit_test(side_files)};
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 
 #include "data/file.h"
 #include "data/safetensors.h"
+#include "tests/common/tempdir.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { LIMITED = 0 }; /* a sanitizer's shadow is larger than any limit */
@@ -24,19 +25,10 @@ enum { LIMITED = 1 };
 
 enum { MB = 1000000 };
 
-static char dir[] = "/tmp/test_safetensors_huge_XXXXXX";
-
-static char *in_dir(const char *name)
-{
-    static char path[4096];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
-}
-
 /* open_with, pattern again and again, close_with: a header of n bytes; n_data zeros follow. */
 static void write_header(size_t n, const char *open_with, const char *pattern, const char *close_with, size_t n_data)
 {
-    FILE *f = fopen(in_dir("huge"), "wb");
+    FILE *f = fopen(temppath("huge"), "wb");
     assert_non_null(f);
     uint8_t prefix[8];
     for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)((uint64_t)n >> 8 * i);
@@ -74,7 +66,7 @@ static void refused_within(size_t extra, const char *want)
     struct rlimit was, now;
     struct timespec begin, end;
     st_file *f = NULL;
-    FILE *file = fopen(in_dir("huge"), "rb");
+    FILE *file = fopen(temppath("huge"), "rb");
     assert_non_null(file);
     fseek(file, 0, SEEK_END);
     size_t size = (size_t)ftell(file);
@@ -84,7 +76,7 @@ static void refused_within(size_t extra, const char *want)
     now.rlim_cur = address_space() + size + extra;
     if (LIMITED) assert_int_equal(setrlimit(RLIMIT_AS, &now), 0);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &begin);
-    status st = st_open(&f, in_dir("huge"));
+    status st = st_open(&f, temppath("huge"));
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
     setrlimit(RLIMIT_AS, &was);
     if (st == ST_OK) fail_msg("accepted; wanted '%s'", want);
@@ -157,7 +149,7 @@ static void many_tensors(void **state)
 {
     (void)state;
     enum { N = 300000 };
-    FILE *f = fopen(in_dir("many"), "wb");
+    FILE *f = fopen(temppath("many"), "wb");
     assert_non_null(f);
     fseek(f, 8, SEEK_SET);
     for (int i = 0; i < N; i++)
@@ -170,7 +162,7 @@ static void many_tensors(void **state)
     for (int i = 0; i < 8; i++) fputc((int)(n >> 8 * i & 255), f);
     fclose(f);
     st_file *s = NULL;
-    if (st_open(&s, in_dir("many")) != ST_OK) fail_msg("%s", fail_message());
+    if (st_open(&s, temppath("many")) != ST_OK) fail_msg("%s", fail_message());
     assert_int_equal(st_count(s), N);
     for (int i = 0; i < N; i++) {
         char name[16];
@@ -184,30 +176,16 @@ static void many_tensors(void **state)
         assert_int_equal(got, (uint8_t)(i / 2));
     }
     /* shorter than when it was opened: an error, not a signal */
-    assert_int_equal(truncate(in_dir("many"), (off_t)n), 0);
+    assert_int_equal(truncate(temppath("many"), (off_t)n), 0);
     uint8_t got;
     assert_int_equal(st_read(s, st_at(s, N - 1), 0, &got, 1), ST_EIO);
     assert_non_null(strstr(fail_message(), "became shorter"));
     st_close(s);
 }
 
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(headers), cmocka_unit_test(shapes),
                                        cmocka_unit_test(many_tensors)};
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
