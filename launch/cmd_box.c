@@ -8,6 +8,7 @@
 #include "core/json.h"
 #include "data/image.h"
 #include "launch/args.h"
+#include "launch/box_record.h"
 #include "launch/commands.h"
 #include "launch/setup.h"
 
@@ -16,9 +17,20 @@
 typedef struct box_args {
     arg_list images, files, sets;
     const char *preset, *limits, *tier, *out, *python;
+    const char *record, *replay;
     int64_t seed;
     bool interactive;
 } box_args;
+
+/* What turns need. */
+typedef struct box_session {
+    box_pool *pool;
+    box *b;
+    const char *dir;          /* for pictures; may be NULL */
+    FILE *record;             /* may be NULL */
+    const box_replay *replay; /* all-zero: none */
+    int turn;
+} box_session;
 
 /* ---- arguments -> sandbox section ---- */
 
@@ -83,10 +95,16 @@ static status add_python(set_list *s, const char *python)
     return add_set(s, text);
 }
 
-static status read_config(config **cfg, box_config *c, const box_args *a)
+static status read_config(config **cfg, box_config *c, const box_args *a, const box_replay *replay)
 {
     set_list s = {0};
-    status st = a->limits != NULL ? add_limits(&s, a->limits) : ST_OK;
+    status st = ST_OK;
+    for (int i = 0; replay->n > 0 && st == ST_OK; i++) { /* what the command line says comes after and wins */
+        char *set = box_replay_setting(replay, i);
+        if (set == NULL) break;
+        st = add_set(&s, set);
+    }
+    if (st == ST_OK) st = a->limits != NULL ? add_limits(&s, a->limits) : ST_OK;
     if (st == ST_OK && a->tier != NULL) st = add_tier(&s, a->tier);
     if (st == ST_OK && a->python != NULL) st = add_python(&s, a->python);
     for (int i = 0; i < a->sets.n && st == ST_OK; i++) st = add_set(&s, strdup(a->sets.v[i]));
@@ -132,18 +150,22 @@ static status read_script(const char *path, char **text)
     return st;
 }
 
-static status load_images(const arg_list *paths, box_input **in)
+/* all: pixels owned, freed by free_images. */
+static status load_images(const arg_list *paths, record_inputs *all, box_input **in)
 {
-    image im[sizeof paths->v / sizeof *paths->v] = {0};
-    box_image raw[sizeof im / sizeof *im];
     status st = ST_OK;
     for (int i = 0; i < paths->n && st == ST_OK; i++) {
-        st = image_read_file(&im[i], paths->v[i]);
-        raw[i] = (box_image){im[i].w, im[i].h, im[i].rgb};
+        image im = {0};
+        st = image_read_file(&im, paths->v[i]);
+        if (st == ST_OK) all->at[all->n++] = (box_image){im.w, im.h, im.rgb};
     }
-    if (st == ST_OK && paths->n > 0) st = box_input_create(in, raw, paths->n);
-    for (int i = 0; i < paths->n; i++) image_free(&im[i]);
+    if (st == ST_OK && paths->n > 0) st = box_input_create(in, all->at, paths->n);
     return st;
+}
+
+static void free_images(record_inputs *all)
+{
+    for (int i = 0; i < all->n; i++) free(all->at[i].rgb);
 }
 
 /* ---- output ---- */
@@ -226,20 +248,33 @@ static status print_record(const box_result *r, const char *dir, int turn)
     return st;
 }
 
-static status run_turn(box_pool *pool, box *b, const char *code, size_t len, const char *dir, int turn)
+static status run_turn(box_session *s, const char *code, size_t len)
 {
     box *done = NULL;
     box_result r;
-    TRY(box_submit(b, code, len));
-    while (box_poll(pool, &done, 1, 1000) == 0) continue; /* every turn ends: the supervisor has its clock */
+    int turn = ++s->turn;
+    TRY(box_submit(s->b, code, len));
+    while (box_poll(s->pool, &done, 1, 1000) == 0) continue; /* every turn ends: the supervisor has its clock */
     box_result_take(done, &r);
-    status st = print_record(&r, dir, turn);
+    status st = s->replay->n > 0 ? box_replay_compare(s->replay, turn - 1, &r) : print_record(&r, s->dir, turn);
+    if (st == ST_OK && s->record != NULL) st = box_record_turn(s->record, turn, code, len, &r);
     box_result_free(&r);
     return st;
 }
 
+static status replay_turns(box_session *s)
+{
+    for (int i = 0; i < s->replay->n; i++) {
+        size_t len;
+        const char *code = box_replay_code(s->replay, i, &len);
+        TRY(run_turn(s, code, len));
+    }
+    printf("reproduced %d turn%s\n", s->replay->n, s->replay->n == 1 ? "" : "s");
+    return ST_OK;
+}
+
 /* Turns are separated by lines that start with "# %%"; on a terminal an empty line ends a turn too. */
-static status run_turns(box_pool *pool, box *b, const char *path, const char *dir)
+static status run_turns(box_session *s, const char *path)
 {
     FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
     if (f == NULL) return FAIL(ST_EIO, "%s: %s", path, strerror(errno));
@@ -248,7 +283,7 @@ static status run_turns(box_pool *pool, box *b, const char *path, const char *di
     size_t cap = 0, len = 0;
     ssize_t n = 0;
     status st = ST_OK;
-    for (int turn = 1; n >= 0 && st == ST_OK;) {
+    while (n >= 0 && st == ST_OK) {
         if (terminal) fputs(len ? "... " : ">>> ", stderr);
         n = getline(&line, &cap, f);
         bool ends = n < 0 || strncmp(line, "# %%", 4) == 0 || (terminal && n == 1);
@@ -262,7 +297,7 @@ static status run_turns(box_pool *pool, box *b, const char *path, const char *di
             memcpy(code + len, line, (size_t)n);
             len += (size_t)n;
         } else if (len > 0) {
-            st = run_turn(pool, b, code, len, dir, turn++);
+            st = run_turn(s, code, len);
             len = 0;
         }
     }
@@ -272,31 +307,44 @@ static status run_turns(box_pool *pool, box *b, const char *path, const char *di
     return st;
 }
 
-static status run(const box_args *a, const char *path, const config *cfg, box_config *c)
+static status run(const box_args *a, const char *path, const box_replay *replay, const config *cfg, box_config *c)
 {
     box_opts o;
     TRY(box_config_opts(c, cfg, &o));
-    if (a->preset != NULL) o.preset = a->preset;
     o.spares = 0; /* one box only */
     o.max_live = 1;
-    box_pool *pool = NULL;
+    box_session s = {.dir = a->out, .replay = replay};
     box_input *in = NULL;
-    box *b = NULL;
+    record_inputs inputs = {0};
     char *code = NULL;
+    int64_t seed = replay->n > 0 ? replay->seed : a->seed;
     status st;
     if (a->out != NULL && mkdir(a->out, 0777) != 0 && errno != EEXIST) {
         st = FAIL(ST_EIO, "%s: %s", a->out, strerror(errno));
         goto out;
     }
-    TRY_OR(load_images(&a->images, &in), out);
-    if (!a->interactive) TRY_OR(read_script(path, &code), out);
-    TRY_OR(box_pool_create(&pool, &o), out);
-    TRY_OR(box_open(pool, (uint64_t)a->seed, in, &b), out);
-    st = a->interactive ? run_turns(pool, b, path, a->out) : run_turn(pool, b, code, strlen(code), a->out, 1);
+    TRY_OR(load_images(&a->images, &inputs, &in), out);
+    if (replay->n > 0) TRY_OR(box_replay_inputs(replay, &inputs), out);
+    if (path != NULL && !a->interactive) TRY_OR(read_script(path, &code), out);
+    TRY_OR(box_pool_create(&s.pool, &o), out);
+    TRY_OR(box_open(s.pool, (uint64_t)seed, in, &s.b), out);
+    if (a->record != NULL) {
+        s.record = fopen(a->record, "wb");
+        st = s.record != NULL ? box_record_begin(s.record, seed, box_pool_tier(s.pool), &inputs, c)
+                              : FAIL(ST_EIO, "%s: %s", a->record, strerror(errno));
+        if (st != ST_OK) goto out;
+    }
+    if (replay->n > 0)
+        st = replay_turns(&s);
+    else
+        st = a->interactive ? run_turns(&s, path) : run_turn(&s, code, strlen(code));
 out:
-    box_close(b);
+    if (s.record != NULL && fclose(s.record) != 0 && st == ST_OK)
+        st = FAIL(ST_EIO, "%s: %s", a->record, strerror(errno));
+    box_close(s.b);
     box_input_release(in);
-    box_pool_destroy(pool);
+    box_pool_destroy(s.pool);
+    free_images(&inputs);
     free(code);
     return st;
 }
@@ -316,6 +364,9 @@ status cmd_box(int argc, char **argv)
          "wall, grace, cpu (s), memory, tmp (MiB), pids, output (KiB), images"},
         {"tier", ARG_STR, &a.tier, "T0|T1|T2", "weakest isolation accepted"},
         {"seed", ARG_INT, &a.seed, "N", "seed of Python's and numpy's generators"},
+        {"record", ARG_STR, &a.record, "OUT", "write what the turns were and gave to OUT, for --replay"},
+        {"replay", ARG_STR, &a.replay, "RECORD",
+         "run the recorded turns again with the recorded settings; fails where they give something else"},
         {"interactive", ARG_FLAG, &a.interactive, NULL, "many turns in one box, separated by lines starting with # %%"},
         {"config", ARG_LIST, &a.files, "FILE", "config whose sandbox section is used"},
         {"set", ARG_LIST, &a.sets, "S.K=V", "override a config key"},
@@ -324,11 +375,17 @@ status cmd_box(int argc, char **argv)
                    "Run Python in the sandbox: FILE, or - for standard input. Prints one JSON record per turn.",
                    "codedance box --image photo.png --out shown --limits wall=2 crop.py", table, &pos, &helped));
     if (helped) return ST_OK;
-    if (pos.n != 1) return args_usage("give one Python file, or - for standard input");
+    if (a.replay == NULL && pos.n != 1) return args_usage("give one Python file, or - for standard input");
+    if (a.replay != NULL && (pos.n > 0 || a.interactive))
+        return args_usage("--replay takes its code from the record: give no Python file");
     config *cfg = NULL;
     box_config c = {0};
-    status st = read_config(&cfg, &c, &a);
-    if (st == ST_OK) st = run(&a, pos.v[0], cfg, &c);
+    box_replay replay = {0};
+    status st = a.replay != NULL ? box_replay_read(&replay, a.replay) : ST_OK;
+    if (st == ST_OK) st = read_config(&cfg, &c, &a, &replay);
+    if (a.preset != NULL) c.preset = (char *)(uintptr_t)a.preset; /* nobody writes to it */
+    if (st == ST_OK) st = run(&a, pos.n > 0 ? pos.v[0] : NULL, &replay, cfg, &c);
     config_destroy(cfg);
+    box_replay_free(&replay);
     return st;
 }

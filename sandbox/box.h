@@ -17,12 +17,12 @@
 
 #include "core/status.h"
 
-#define BOX_VERDICTS(X)                                                                                              \
-    X(OK)                                                                                                            \
-    X(PY_ERROR)                                                                                                      \
-    X(EXIT)                                                                                                          \
-    X(TIMEOUT_SOFT) X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) X(PROTOCOL) X(DEAD) X(INFRA) \
-        X(SHED)
+#define BOX_VERDICTS(X) \
+    X(OK)               \
+    X(PY_ERROR)         \
+    X(EXIT)             \
+    X(TIMEOUT_SOFT)     \
+    X(TIMEOUT_HARD) X(CPU) X(OOM) X(PIDS) X(OUTPUT) X(SIGNAL) X(EXITED) X(PROTOCOL) X(DEAD) X(INFRA) X(SHED)
 typedef enum box_verdict {
 #define BOX_ENUM(n) BOX_##n,
     BOX_VERDICTS(BOX_ENUM)
@@ -63,6 +63,8 @@ typedef struct box_image {
     int w, h;
     uint8_t *rgb;
 } box_image; /* owned where it is in a result */
+/* Of size and pixels: equal pictures have equal ones, in every build; made to find differences, not forgeries. */
+uint64_t box_image_print(const box_image *im);
 
 /* Starts the zygote, runs the canaries. ST_EUNAVAIL says which layer is missing and the remedy. */
 status box_pool_create(box_pool **out, const box_opts *o);

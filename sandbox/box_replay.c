@@ -16,15 +16,20 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
     return (h ^ n) * 0x9e3779b97f4a7c15u;
 }
 
+uint64_t box_image_print(const box_image *im)
+{
+    const int32_t size[] = {im->w, im->h};
+    return mix(mix(0, size, sizeof size), im->rgb, 3 * (size_t)im->w * (size_t)im->h);
+}
+
 uint64_t replay_print(const box_result *r)
 {
     const int32_t head[] = {(int32_t)r->verdict, r->code, r->truncated, r->n_image};
     uint64_t h = mix(0, head, sizeof head);
     h = mix(h, r->text, strlen(r->text));
     for (int i = 0; i < r->n_image; i++) {
-        const int32_t size[] = {r->images[i].w, r->images[i].h};
-        h = mix(h, size, sizeof size);
-        h = mix(h, r->images[i].rgb, 3 * (size_t)size[0] * (size_t)size[1]);
+        uint64_t one = box_image_print(&r->images[i]);
+        h = mix(h, &one, sizeof one);
     }
     return h;
 }
