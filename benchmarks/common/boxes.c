@@ -1,6 +1,7 @@
 #include "benchmarks/common/boxes.h"
 
 #include <dirent.h>
+#include <ftw.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,10 +214,10 @@ long bench_proc(int pid, const char *file, const char *field)
     return v;
 }
 
-int bench_vmas(int pid)
+static int count_lines(int pid, const char *file)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
     FILE *f = fopen(path, "r");
     if (!f) return -1;
     int n = 0;
@@ -225,28 +226,43 @@ int bench_vmas(int pid)
     return n;
 }
 
+int bench_vmas(int pid) { return count_lines(pid, "maps"); }
+int bench_mounts(int pid) { return count_lines(pid, "mounts"); }
+
+long bench_meminfo(const char *field)
+{
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "r");
+    long v = 0;
+    size_t n = strlen(field);
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, field, n) && line[n] == ':') v = atol(line + n + 1);
+    if (f) fclose(f);
+    return v;
+}
+
 /* ---- control groups ---- */
 
-static int count_glob(const char *pattern)
+static struct {
+    char name[32];
+    int n;
+} groups;
+
+static int count_group(const char *path, const struct stat *s, int type, struct FTW *f)
 {
-    glob_t g;
-    int n = glob(pattern, 0, NULL, &g) ? 0 : (int)g.gl_pathc;
-    if (n) globfree(&g);
-    return n;
+    (void)s;
+    const char *at = strstr(path, groups.name);
+    char after = at ? at[strlen(groups.name)] : 0;
+    groups.n += type == FTW_D && at && f->level < 16 && (after == 0 || after == '/');
+    return 0;
 }
 
 int bench_cgroups(int boxd)
 {
-    char pattern[128];
-    int n = 0;
-    snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/*/box.%d", boxd);
-    n += count_glob(pattern);
-    snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/*/box.%d/slot*", boxd);
-    n += count_glob(pattern);
-    snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/box.%d", boxd);
-    n += count_glob(pattern);
-    snprintf(pattern, sizeof pattern, "/sys/fs/cgroup/box.%d/slot*", boxd);
-    return n + count_glob(pattern);
+    snprintf(groups.name, sizeof groups.name, "/box.%d", boxd);
+    groups.n = 0;
+    nftw("/sys/fs/cgroup", count_group, 32, FTW_PHYS);
+    return groups.n;
 }
 
 static bool read_double(const char *format, int id, double *v)

@@ -36,11 +36,17 @@ long bench_proc(int pid, const char *file, const char *field);
 int bench_vmas(int pid);
 /* Processes of which pid is an ancestor, at most max of their ids in out (may be NULL). */
 int bench_descendants(int pid, int *out, int max);
+/* Mounts in the namespace of pid. */
+int bench_mounts(int pid);
+long bench_meminfo(const char *field); /* KiB */
 /* Directories box.BOXD and slots below them in all hierarchies; -1: no control groups. */
 int bench_cgroups(int boxd);
 /* Processes in the box groups (T0, v1 or v2); -1 where there is no such count. */
 int bench_box_pids(int boxd);
 /* CPU seconds of this process, the supervisor, the zygote and all its boxes so far (control groups v1). */
 double bench_cpu_s(const bench_pids *p);
+/* load.c: n boxes with a picture and a state each, a turn in all of them, another, the end; prints lines. False if an
+ * answer was wrong or something is left. Ends the supervisor. */
+bool bench_load(const box_opts *o, int n, bool with_memory);
 
 #endif

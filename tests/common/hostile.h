@@ -47,6 +47,9 @@ void hostile_witness_describe(const hostile_witness *w, char *out, size_t n);
 int hostile_witness_check(const hostile_witness *w);
 void hostile_witness_close(hostile_witness *w);
 
+/* The limits that the inputs are written for, and the first turn of their boxes, malloc'ed (NULL: unreadable). */
+box_opts hostile_box_opts(void);
+char *hostile_prelude(const hostile_witness *w, box_tier tier);
 /* Whole suite at one tier, as a cmocka program: 0, 1, or 77 with the reason. Arguments: a path is the interpreter to
  * run it with, a word picks the files whose names contain it. */
 int hostile_main(int argc, char **argv, box_tier tier);

@@ -47,14 +47,20 @@ static struct {
     const char *worst;
 } suite;
 
-static box_opts options(int lanes, int spares)
+box_opts hostile_box_opts(void)
 {
     box_opts o = test_box_opts();
-    o.min_tier = suite.tier;
-    o.python = suite.python;
     o.limits.wall_s = 2; /* on two busy processors, too, what ends by itself ends before that */
     o.limits.wall_grace_s = 0.5;
     o.limits.cpu_s = 4;
+    return o;
+}
+
+static box_opts options(int lanes, int spares)
+{
+    box_opts o = hostile_box_opts();
+    o.min_tier = suite.tier;
+    o.python = suite.python;
     o.spares = spares;
     o.max_live = lanes + HONEST;
     return o;
@@ -356,17 +362,17 @@ static void the_next_box_is_as_new(void **s)
     assert_int_equal(suite.n_bad, 0);
 }
 
-static char *make_prelude(void)
+char *hostile_prelude(const hostile_witness *w, box_tier tier)
 {
     char facts[512], numbers[512], *text = NULL, *all = NULL;
     size_t cap = 0;
     FILE *f = fopen(SOURCE_DIR "/tests/hostile/prelude.py", "r");
     if (!f || getdelim(&text, &cap, 0, f) <= 0) return NULL;
     fclose(f);
-    hostile_witness_describe(&suite.witness, facts, sizeof facts);
+    hostile_witness_describe(w, facts, sizeof facts);
     snprintf(numbers, sizeof numbers,
              "TIER, OP_HELLO, OP_CLAIM, CLAIM_SIZE, CLAIM_IMAGES, CLAIM_N_IMAGE = %d, %d, %d, %zu, %zu, %zu\n",
-             (int)suite.tier, OP_HELLO, OP_CLAIM, sizeof(wire_claim), offsetof(wire_claim, image),
+             (int)tier, OP_HELLO, OP_CLAIM, sizeof(wire_claim), offsetof(wire_claim, image),
              offsetof(wire_claim, n_image));
     if (asprintf(&all, "%s%s%s", facts, numbers, text) < 0) all = NULL;
     free(text);
@@ -426,7 +432,7 @@ int hostile_main(int argc, char **argv, box_tier tier)
                box_tier_name(tier));
         box_pool_destroy(suite.pool);
         rc = 77;
-    } else if (!(suite.prelude = make_prelude()) ||
+    } else if (!(suite.prelude = hostile_prelude(&suite.witness, tier)) ||
                !hostile_read(SOURCE_DIR "/tests/hostile", tier, suite.only, &suite.in, &suite.n_in) ||
                box_input_create(&suite.picture, &(box_image){16, 16, rgb}, 1) != ST_OK) {
         printf("tests/hostile cannot be read\n");
