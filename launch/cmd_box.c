@@ -326,7 +326,7 @@ static status run(const box_args *a, const char *path, const box_replay *replay,
     TRY_OR(load_images(&a->images, &inputs, &in), out);
     if (replay->n > 0) TRY_OR(box_replay_inputs(replay, &inputs), out);
     if (path != NULL && !a->interactive) TRY_OR(read_script(path, &code), out);
-    TRY_OR(box_pool_create(&s.pool, &o), out);
+    TRY_OR(box_config_pool(cfg, &o, &s.pool), out);
     TRY_OR(box_open(s.pool, (uint64_t)seed, in, &s.b), out);
     if (a->record != NULL) {
         s.record = fopen(a->record, "wb");

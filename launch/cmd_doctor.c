@@ -153,9 +153,14 @@ static void check_libraries(report *r)
 /* One turn in a real box: says which Python the model's code will meet. */
 static status run_python(const config *cfg, box_config *o, check *c)
 {
-    static const char code[] = "import sys\nprint('Python', sys.version.split()[0], end='')\n"
-                               "for m in ('numpy', 'PIL'):\n    try: print(',', m, __import__(m).__version__, end='')\n"
-                               "    except ImportError: print(',', m, 'MISSING', end='')\n";
+    static const char code[] =
+        "import sys\nfrom importlib.util import find_spec\n"
+        "print(sys.implementation.name, sys.version.split()[0] + ',', sys.executable, end='')\n"
+        "have = [m for m in ('numpy', 'PIL', 'matplotlib', 'cv2', 'scipy', 'sympy') if find_spec(m)]\n"
+        "print(' with', *(m + (' ' + __import__(m).__version__ if m in ('numpy', 'PIL') else '') for m in have),"
+        " end='')\n"
+        "miss = [m for m in ('numpy', 'PIL', 'matplotlib', 'cv2', 'scipy', 'sympy') if m not in have]\n"
+        "if miss: print('; no', *miss, end='')\n";
     box_opts bo;
     TRY(box_config_opts(o, cfg, &bo));
     box_pool *pool = NULL;
@@ -163,7 +168,7 @@ static status run_python(const config *cfg, box_config *o, check *c)
     box_result res = {0};
     status st;
     double from = clock_now();
-    TRY_OR(box_pool_create(&pool, &bo), out);
+    TRY_OR(box_config_pool(cfg, &bo, &pool), out);
     TRY_OR(box_open(pool, 1, NULL, &b), out);
     double ready = clock_now();
     TRY_OR(box_submit(b, code, sizeof code - 1), out);
@@ -179,9 +184,12 @@ static status run_python(const config *cfg, box_config *o, check *c)
                   res.error_message != NULL ? res.error_message : "");
         goto out;
     }
-    c->ok = strstr(res.text, "MISSING") == NULL;
-    EVIDENCE(c, "%.140s; pool ready in %.0f ms, first turn %.0f ms", res.text, 1e3 * (ready - from), ms);
-    if (!c->ok) REMEDY(c, "apt-get install python3-numpy python3-pil (for the Python this program was built with)");
+    c->ok = strstr(res.text, " with numpy") != NULL && strstr(res.text, " PIL ") != NULL;
+    EVIDENCE(c, "%s%.170s; pool ready in %.0f ms, first turn %.0f ms",
+             o->python[0] != '\0' ? "" : "built in: ", res.text, 1e3 * (ready - from), ms);
+    if (!c->ok && o->python[0] == '\0')
+        REMEDY(c, "apt-get install python3-numpy python3-pil, or name an interpreter that has them in sandbox.python");
+    if (!c->ok && o->python[0] != '\0') REMEDY(c, "%s -m pip install numpy pillow", o->python);
 out:
     box_result_free(&res);
     box_close(b);
@@ -189,16 +197,20 @@ out:
     return st;
 }
 
-static status check_sandbox(report *r)
+static status check_sandbox(report *r, const arg_list *files, const arg_list *sets)
 {
     box_layer layer[32];
     box_tier tier = BOX_T3;
-    int n = box_doctor(layer, 32, &tier);
     box_config o = {0};
     config *cfg = NULL;
-    TRY(config_load(&cfg, NULL, 0, NULL, 0));
-    status st = config_bind(cfg, "sandbox", box_fields, &o);
+    status st = config_load(&cfg, files->v, files->n, (const char *const *)sets->v, sets->n);
+    if (st == ST_OK) st = config_bind(cfg, "sandbox", box_fields, &o);
+    if (st == ST_OK) st = config_check(cfg, config_sections);
+    if (st == ST_OK) st = config_finish(cfg);
     if (st == ST_OK) {
+        int n = box_doctor(o.python, layer, 32, &tier);
+        /* Is it the interpreter or the machine? The line on Python tells about the former. */
+        if (tier == BOX_T3 && o.python[0] != '\0') n = box_doctor(NULL, layer, 32, &tier);
         static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock",
                                               "namespaces, rlimits, seccomp, Landlock", "Landlock and seccomp only",
                                               "no isolation possible"};
@@ -216,7 +228,7 @@ static status check_sandbox(report *r)
         c = add(r, "sandbox", "Python in a box", false, true);
         o.spares = 1;
         o.min_tier = BOX_T2; /* tell whether Python works even where the tier is not accepted by default */
-        if (tier == BOX_T3)
+        if (tier == BOX_T3 && o.python[0] == '\0')
             EVIDENCE(c, "not tried: no isolation");
         else if (run_python(cfg, &o, c) != ST_OK)
             EVIDENCE(c, "%s", fail_message());
@@ -264,7 +276,11 @@ static void print_json(const report *r)
 status cmd_doctor(int argc, char **argv)
 {
     bool as_json = false, helped = false;
-    const arg table[] = {{"json", ARG_FLAG, &as_json, NULL, "print JSON"}, {.name = NULL}};
+    arg_list files = {0}, sets = {0};
+    const arg table[] = {{"json", ARG_FLAG, &as_json, NULL, "print JSON"},
+                         {"config", ARG_LIST, &files, "FILE", "config whose sandbox section is looked at"},
+                         {"set", ARG_LIST, &sets, "S.K=V", "override a config key, such as sandbox.python"},
+                         {.name = NULL}};
     TRY(args_parse(argc, argv,
                    "what this machine offers, what is missing and how to get it; fails when the demo can't run here",
                    "codedance doctor", table, NULL, &helped));
@@ -274,7 +290,7 @@ status cmd_doctor(int argc, char **argv)
     check_machine(r);
     check_gpu(r);
     check_libraries(r);
-    status st = check_sandbox(r);
+    status st = check_sandbox(r, &files, &sets);
     if (st == ST_OK) {
         if (as_json)
             print_json(r);

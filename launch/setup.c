@@ -131,7 +131,7 @@ static status open_boxes(setup *s)
 {
     box_opts o;
     TRY(box_config_opts(&s->box, s->cfg, &o));
-    return box_pool_create(&s->boxes, &o);
+    return box_config_pool(s->cfg, &o, &s->boxes);
 }
 
 status setup_dtype(arg_list *sets, const char *value)

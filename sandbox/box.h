@@ -109,12 +109,13 @@ void box_result_take(box *b, box_result *out); /* CHECKs that a turn ended */
 void box_result_free(box_result *r);
 void box_close(box *b); /* kills its process; NULL is legal */
 
-/* One line per layer for doctor: name, ok, evidence, remedy. Runs the canaries. */
+/* One line per layer for doctor: name, ok, evidence, remedy. Runs the canaries, in the interpreter python (as in
+ * box_opts) without imports. */
 typedef struct box_layer {
     char name[32];
     bool ok;
     char evidence[128], remedy[160];
 } box_layer;
-int box_doctor(box_layer *out, int max, box_tier *tier);
+int box_doctor(const char *python, box_layer *out, int max, box_tier *tier);
 
 #endif

@@ -1,5 +1,8 @@
 #include "sandbox/box_config.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static const char *const tiers[] = {"T0", "T1", "T2", NULL};
 
 #define ROW(k, t, d, lo, hi, h)                            \
@@ -47,6 +50,9 @@ status box_config_opts(box_config *c, const config *cfg, box_opts *o)
     if (3 * c->image_max_pixels > 64 << 20)
         return config_fail(cfg, "sandbox", "image_max_pixels", "a turn's pictures have 64 MiB: at most %d",
                            (64 << 20) / 3);
+    if (c->python && c->python[0] && c->python[0] != '/')
+        return config_fail(cfg, "sandbox", "python",
+                           "%s: give the interpreter's whole path, such as /home/me/venv/bin/python", c->python);
     for (int i = 0; i < c->imports.n; i++) c->names[i] = c->imports.v[i];
     c->names[c->imports.n] = NULL;
     *o = (box_opts){
@@ -71,4 +77,18 @@ status box_config_opts(box_config *c, const config *cfg, box_opts *o)
         .max_starting = (int)c->max_starting,
     };
     return ST_OK;
+}
+
+status box_config_pool(const config *cfg, const box_opts *o, box_pool **out)
+{
+    status st = box_pool_create(out, o);
+    if (st == ST_OK) return st;
+    for (const cfg_field *f = box_fields; f->key; f++) {
+        char start[64];
+        size_t n = (size_t)snprintf(start, sizeof start, "sandbox.%s: ", f->key);
+        if (strncmp(fail_message(), start, n)) continue;
+        (void)config_fail(cfg, "sandbox", f->key, "%s", fail_message() + n);
+        break;
+    }
+    return st;
 }

@@ -19,5 +19,7 @@ extern const cfg_field box_fields[];
 
 /* o borrows from c. ST_EINVAL for pairs that make no sense. */
 status box_config_opts(box_config *c, const config *cfg, box_opts *o);
+/* box_pool_create; a failure that is some key's fault says where that key was set. */
+status box_config_pool(const config *cfg, const box_opts *o, box_pool **out);
 
 #endif

@@ -93,12 +93,11 @@ void box_pool_destroy(box_pool *p)
 
 box_tier box_pool_tier(const box_pool *p) { return p->tier; }
 
-int box_doctor(box_layer *out, int max, box_tier *tier)
+int box_doctor(const char *python, box_layer *out, int max, box_tier *tier)
 {
     static wire_reply reply;
-    static const char *const imports[] = {"numpy", "PIL.Image", NULL};
     memset(&reply, 0, sizeof reply);
-    box_opts o = {.imports = imports, .min_tier = BOX_T2, .max_live = 1, .max_starting = 1};
+    box_opts o = {.python = python, .min_tier = BOX_T2, .max_live = 1, .max_starting = 1};
     box_limits_default(&o.limits);
     box_pool *p = NULL;
     status st = pool_new(&p, &o, &reply);

@@ -274,11 +274,13 @@ status pool_zygote_start(boxd *b)
                     "built with codedance and goes into the same folder");
     if (wire_pair(sv)) return FAIL(ST_ESYS, "sandbox: no socket for the zygote: %s", strerror(errno));
     /* Only what the loader needs; the zygote clears its environment itself before Python sees it. */
-    char libs[4096], fd_arg[16], exe[32];
-    const char *path = getenv("LD_LIBRARY_PATH");
+    char libs[4096], home[4096], fd_arg[16], exe[32];
+    const char *path = getenv("LD_LIBRARY_PATH"), *home_is = getenv("HOME");
+    snprintf(home, sizeof home, "HOME=%s", home_is ? home_is : "/root"); /* what python_find shall not show */
     snprintf(libs, sizeof libs, "LD_LIBRARY_PATH=%s", path ? path : "");
     /* Its heap in huge pages: a fork copies one entry for 512 pages. Symbols resolved once, not in every box. */
-    char *env[] = {(char *)"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", (char *)"LD_BIND_NOW=1", path ? libs : NULL, NULL};
+    char *env[] = {(char *)"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", (char *)"LD_BIND_NOW=1", home, path ? libs : NULL,
+                   NULL};
     int sock = fcntl(sv[1], F_DUPFD, 64); /* the one descriptor it inherits besides 0-2 */
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     snprintf(fd_arg, sizeof fd_arg, "%d", sock);

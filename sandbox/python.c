@@ -35,7 +35,7 @@ static const char ask[] =
     "p.split('/')[1]))\n"
     "def find():\n"
     "    if sys.implementation.name != 'cpython' or sys.version_info < (3, 8):\n"
-    "        raise Bad('is %s %d.%d, but boxes need CPython 3.8 or newer' % ((sys.implementation.name,) + "
+    "        raise Bad('a box needs CPython 3.8 or newer; this is %s %d.%d' % ((sys.implementation.name,) + "
     "sys.version_info[:2]))\n"
     "    if 't' in sys.abiflags:\n"
     "        raise Bad('is a free-threaded build; boxes need the ordinary one')\n"
@@ -147,16 +147,18 @@ static status check_file(const char *path)
 {
     struct stat s;
     if (path[0] != '/') return FAIL(ST_EINVAL, "sandbox.python: %s: give the interpreter's whole path", path);
-    if (stat(path, &s) == 0 && S_ISREG(s.st_mode) && faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0) return ST_OK;
-    if (errno == EACCES)
-        return FAIL(ST_EINVAL,
-                    "sandbox.python: %s: the user that boxes run as (id %u) may not reach or execute it; open the "
-                    "folders above it with chmod o+x",
+    if (stat(path, &s) && errno == EACCES)
+        return FAIL(
+            ST_EINVAL,
+            "sandbox.python: %s: the user that boxes run as (id %u) may not reach it; open the folders above it "
+            "with chmod o+x",
+            path, geteuid());
+    if (stat(path, &s)) return FAIL(ST_EINVAL, "sandbox.python: %s: %s", path, strerror(errno));
+    if (S_ISDIR(s.st_mode)) return FAIL(ST_EINVAL, "sandbox.python: %s is a folder; name its bin/python", path);
+    if (!S_ISREG(s.st_mode) || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS))
+        return FAIL(ST_EINVAL, "sandbox.python: %s is not a program that the user boxes run as (id %u) may execute",
                     path, geteuid());
-    return FAIL(ST_EINVAL, "sandbox.python: %s: %s", path,
-                stat(path, &s)       ? strerror(errno)
-                : S_ISDIR(s.st_mode) ? "is a folder; name its bin/python"
-                                     : "is not a program");
+    return ST_OK;
 }
 
 status python_find(const char *path, python_env *out)
