@@ -136,7 +136,7 @@ static int parent_of(int pid, char comm[32])
     return parent;
 }
 
-/* The first child that is not the janitor. */
+/* The first child that is none of the supervisor's helpers. */
 static int child_of(int pid)
 {
     DIR *d = opendir("/proc");
@@ -145,7 +145,8 @@ static int child_of(int pid)
     for (struct dirent *e; (e = readdir(d)) && !found;) {
         char comm[32];
         int p = atoi(e->d_name);
-        if (p > 0 && parent_of(p, comm) == pid && strcmp(comm, "box-janitor") != 0) found = p;
+        if (p > 0 && parent_of(p, comm) == pid && strcmp(comm, "box-janitor") != 0 && strcmp(comm, "box-opener") != 0)
+            found = p;
     }
     closedir(d);
     return found;
