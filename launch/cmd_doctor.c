@@ -202,15 +202,18 @@ static status check_sandbox(report *r, const arg_list *files, const arg_list *se
     box_layer layer[32];
     box_tier tier = BOX_T3;
     box_config o = {0};
+    box_opts opts;
     config *cfg = NULL;
     status st = config_load(&cfg, files->v, files->n, (const char *const *)sets->v, sets->n);
     if (st == ST_OK) st = config_bind(cfg, "sandbox", box_fields, &o);
     if (st == ST_OK) st = config_check(cfg, config_sections);
     if (st == ST_OK) st = config_finish(cfg);
+    if (st == ST_OK) st = box_config_opts(&o, cfg, &opts);
     if (st == ST_OK) {
-        int n = box_doctor(o.python, layer, 32, &tier);
+        int n = box_doctor(&opts, layer, 32, &tier);
         /* Is it the interpreter or the machine? The line on Python tells about the former. */
-        if (tier == BOX_T3 && o.python[0] != '\0') n = box_doctor(NULL, layer, 32, &tier);
+        opts.python = NULL;
+        if (tier == BOX_T3 && o.python[0] != '\0') n = box_doctor(&opts, layer, 32, &tier);
         static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock",
                                               "namespaces, rlimits, seccomp, Landlock", "Landlock and seccomp only",
                                               "no isolation possible"};
@@ -279,11 +282,11 @@ status cmd_doctor(int argc, char **argv)
     arg_list files = {0}, sets = {0};
     const arg table[] = {{"json", ARG_FLAG, &as_json, NULL, "print JSON"},
                          {"config", ARG_LIST, &files, "FILE", "config whose sandbox section is looked at"},
-                         {"set", ARG_LIST, &sets, "S.K=V", "override a config key, such as sandbox.python"},
+                         {"set", ARG_LIST, &sets, "S.K=V", "override a config key, such as sandbox.python or sandbox.socket"},
                          {.name = NULL}};
     TRY(args_parse(argc, argv,
                    "what this machine offers, what is missing and how to get it; fails when the demo can't run here",
-                   "codedance doctor", table, NULL, &helped));
+                   "codedance doctor --set sandbox.socket=/run/codedance.sock", table, NULL, &helped));
     if (helped) return ST_OK;
     report *r = calloc(1, sizeof *r);
     CHECK(r != NULL);

@@ -12,6 +12,7 @@
     X(score, "log-prob of every token of given conversations")                \
     X(reward, "the reward breakdown of given trajectories or rows")           \
     X(box, "run one Python file in the sandbox")                              \
+    X(boxd, "serve the sandbox to other processes of this machine")           \
     X(data, "import, inspect, synthesise, tokenize datasets")                 \
     X(export, "checkpoint to a Hugging Face directory")                       \
     X(init, "a new randomly initialised model")                               \

@@ -46,6 +46,7 @@ typedef struct box_opts {
     const char *const *imports; /* modules the zygote preloads, NULL-terminated ("numpy", "PIL.Image", ...) */
     const char *python;         /* interpreter's absolute path; NULL or "": the built-in one */
     const char *preset;         /* Python run once per box before the first turn (constants such as W,H); may be NULL */
+    const char *socket;         /* of a daemon (box_listen) to use; NULL or "": a supervisor of this process's own */
     int spares;                 /* pre-forked boxes kept ready */
     int max_live, max_starting;
 } box_opts;
@@ -69,6 +70,10 @@ uint64_t box_image_print(const box_image *im);
 /* Starts the zygote, runs the canaries. ST_EUNAVAIL says which layer is missing and the remedy. */
 status box_pool_create(box_pool **out, const box_opts *o);
 void box_pool_destroy(box_pool *p);
+/* Serves pools of other processes at a Unix socket until *stop: `codedance boxd`. Allowed are this user, root and group
+ * (a name or number; NULL: nobody else). Each client gets its own supervisor, whose limits, imports apart, may not exceed
+ * `most`. This process must have no threads. ST_EINVAL for a path that is in use or no socket's. */
+status box_listen(const char *path, const char *group, int max_clients, const box_opts *most, const volatile int *stop);
 box_tier box_pool_tier(const box_pool *p);
 
 /* Pictures shared by several boxes (a group's prompt): one sealed memfd. Caller releases; boxes keep their own hold. */
@@ -109,13 +114,13 @@ void box_result_take(box *b, box_result *out); /* CHECKs that a turn ended */
 void box_result_free(box_result *r);
 void box_close(box *b); /* kills its process; NULL is legal */
 
-/* One line per layer for doctor: name, ok, evidence, remedy. Runs the canaries, in the interpreter python (as in
- * box_opts) without imports. */
+/* One line per layer for doctor: name, ok, evidence, remedy. Runs the canaries with the limits, interpreter and socket of
+ * o, without imports. */
 typedef struct box_layer {
     char name[32];
     bool ok;
     char evidence[128], remedy[160];
 } box_layer;
-int box_doctor(const char *python, box_layer *out, int max, box_tier *tier);
+int box_doctor(const box_opts *o, box_layer *out, int max, box_tier *tier);
 
 #endif

@@ -33,6 +33,9 @@ const cfg_field box_fields[] = {
         "modules loaded once before the boxes are forked; others are imported by the code itself, slower"),
     ROW(python, CFG_STRING, "", 0, 0,
         "interpreter the boxes run, such as /home/me/venv/bin/python (CPython 3.8 or newer); empty: the built-in one"),
+    ROW(socket, CFG_STRING, "", 0, 0,
+        "socket of this machine's sandbox daemon (codedance boxd --listen PATH), for processes that may not make "
+        "namespaces; empty: a supervisor of the program's own"),
     ROW(preset, CFG_STRING, "import numpy as np", 0, 0,
         "Python run in every box before its first turn, such as constants the code may use"),
     ROW(spares, CFG_INT, "8", 0, 1000, "boxes kept ready; each takes about 5 MiB"),
@@ -72,6 +75,7 @@ status box_config_opts(box_config *c, const config *cfg, box_opts *o)
         .imports = c->names,
         .python = c->python,
         .preset = c->preset,
+        .socket = c->socket,
         .spares = (int)c->spares,
         .max_live = (int)c->max_live,
         .max_starting = (int)c->max_starting,

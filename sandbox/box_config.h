@@ -11,7 +11,7 @@ typedef struct box_config {
         image_max_side;
     int min_tier;
     cfg_strings imports;
-    char *preset, *python;
+    char *preset, *python, *socket;
     int64_t spares, max_live, max_starting;
     const char *names[33]; /* filled by box_config_opts */
 } box_config;

@@ -68,32 +68,78 @@ void link_flush(box_pool *p)
 
 static int ask(box_pool *p)
 {
-    p->msg.h = (wire_head){.op = OP_POOL};
-    return wire_send(supervisor.sock, &p->msg, sizeof p->msg, p->strings, p->n_strings, NULL, 0);
+    p->msg.h = (wire_head){.op = OP_POOL, .nonce = wire_build()};
+    int e = wire_send(supervisor.sock, &p->msg, sizeof p->msg, p->strings, p->n_strings, NULL, 0);
+    return e == -EPIPE ? 0 : e; /* it may have said why before it hung up */
 }
 
-status link_open(box_pool *p, wire_reply *reply)
+static status cannot_start(void)
 {
-    if (supervisor.sock < 0 && supervisor.exe) supervisor_start();
-    if (supervisor.sock < 0)
-        return FAIL(ST_ESYS, "the sandbox supervisor is not running (%s)",
-                    supervisor.exe ? "it could not be started" : "box_boot was not called");
-    int e = ask(p);
-    for (double deadline = wire_now() + ANSWER_S; !e;) {
-        struct pollfd f = {supervisor.sock, POLLIN, 0};
-        if (poll(&f, 1, 1000) < 0 && errno != EINTR) e = -errno;
-        ssize_t n = wire_recv(supervisor.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
-        if (n == -EAGAIN && wire_now() < deadline) continue;
-        if (n < (ssize_t)sizeof *reply)
-            return FAIL(ST_ESYS, "the sandbox supervisor %s", n == -EAGAIN ? "does not answer" : "died");
-        reply->text[sizeof reply->text - 1] = 0;
-        if (reply->h.op == OP_POOL_FAIL) return FAIL((status)reply->code, "%s", reply->text);
-        p->tier = (box_tier)reply->tier;
-        p->msg.min_tier = reply->tier; /* a run never goes on with less than it began with */
-        p->link = LINK_UP;
-        return ST_OK;
+    int e = errno;
+    const char *path = supervisor.path;
+    if (!supervisor.exe) return FAIL(ST_ESYS, "the sandbox supervisor is not running (box_boot was not called)");
+    if (!path) return FAIL(ST_ESYS, "the sandbox supervisor could not be started: %s", strerror(e));
+    if (e == EACCES)
+        return FAIL(ST_EUNAVAIL, "sandbox.socket: %s: this user (id %u) may not connect; the daemon's --group decides",
+                    path, geteuid());
+    if (e == ENOENT || e == ECONNREFUSED)
+        return FAIL(ST_EUNAVAIL, "sandbox.socket: no daemon listens at %s; start it with `codedance boxd --listen %s`",
+                    path, path);
+    if (e == ENAMETOOLONG)
+        return FAIL(ST_EINVAL, "sandbox.socket: a socket's path has at most 107 bytes, this one %zu", strlen(path));
+    return FAIL(ST_EUNAVAIL, "sandbox.socket: %s: %s", path,
+                e == EPROTOTYPE ? "is a socket, but not of a sandbox daemon" : strerror(e));
+}
+
+/* Connects to where the pool shall be: the daemon of that path, or a supervisor of our own. */
+static status reach(const char *path)
+{
+    if (path && !*path) path = NULL;
+    bool same = path ? supervisor.path && !strcmp(path, supervisor.path) : !supervisor.path;
+    if (!same) {
+        supervisor_stop();
+        free(supervisor.path);
+        supervisor.path = path ? strdup(path) : NULL;
     }
-    return FAIL(ST_ESYS, "the sandbox supervisor died: %s", strerror(-e));
+    if (supervisor.sock >= 0) return ST_OK;
+    errno = 0;
+    return supervisor.exe && supervisor_start() == 0 ? ST_OK : cannot_start();
+}
+
+static status hear_answer(wire_reply *reply)
+{
+    for (double deadline = wire_now() + ANSWER_S; wire_now() < deadline;) {
+        struct pollfd f = {supervisor.sock, POLLIN, 0};
+        if (poll(&f, 1, 1000) < 0 && errno != EINTR) break;
+        ssize_t n = wire_recv(supervisor.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
+        if (n == -ECONNRESET) /* told before what it said */
+            n = wire_recv(supervisor.sock, reply, sizeof *reply, NULL, NULL, NULL, MSG_DONTWAIT);
+        if (n == -EAGAIN) continue;
+        if (n > (ssize_t)sizeof(wire_head) && reply->h.op == OP_NOTE) continue;
+        if (n == (ssize_t)sizeof *reply) return ST_OK;
+        if (n >= (ssize_t)sizeof(wire_head) || n == -EMSGSIZE)
+            return FAIL(ST_EUNAVAIL, "the sandbox daemon at %s is of another version of codedance",
+                        supervisor.path ? supervisor.path : "?");
+        return FAIL(ST_ESYS, "the sandbox supervisor %s", supervisor_bury());
+    }
+    return FAIL(ST_ESYS, "the sandbox supervisor does not answer");
+}
+
+status link_open(box_pool *p, const char *path, wire_reply *reply)
+{
+    TRY(reach(path));
+    int e = ask(p);
+    if (e) return FAIL(ST_ESYS, "the sandbox supervisor does not listen: %s", strerror(-e));
+    TRY(hear_answer(reply));
+    reply->text[sizeof reply->text - 1] = 0;
+    if (reply->h.op == OP_POOL_FAIL) {
+        if (supervisor.path) supervisor_stop();
+        return FAIL((status)reply->code, "%s", reply->text);
+    }
+    p->tier = (box_tier)reply->tier;
+    p->msg.min_tier = reply->tier; /* a run never goes on with less than it began with */
+    p->link = LINK_UP;
+    return ST_OK;
 }
 
 /* ---- again ---- */
@@ -145,8 +191,8 @@ static void try_now(box_pool *p)
         p->asked = wire_now();
         if (ask(p)) link_died(p);
     } else if (wire_now() - p->down_since > PATIENCE_S) {
-        snprintf(why, sizeof why, "the supervisor could not be started again for %.0f s: %s", PATIENCE_S,
-                 strerror(errno));
+        (void)cannot_start();
+        snprintf(why, sizeof why, "not to be had again for %.0f s: %.200s", PATIENCE_S, fail_message());
         link_broken(p, why);
     } else {
         try_later(p);

@@ -8,27 +8,23 @@
 #include <unistd.h>
 
 #include "sandbox/client.h"
+#include "sandbox/limits.h"
+#include "sandbox/listen.h"
 
-static status check_opts(const box_opts *o)
+/* The message that asks for o, without its strings. */
+static wire_pool pool_message(const box_opts *o)
 {
-    const box_limits *l = &o->limits;
-    if (l->wall_s <= 0 || l->wall_grace_s <= 0 || l->cpu_s <= 0 || l->memory_mib < 16 || l->tmp_mib < 1 ||
-        l->output_kib_kept < 1 || l->output_kib_max < l->output_kib_kept || l->pids < 4 || l->images_per_turn < 0 ||
-        l->image_max_pixels < 1 || l->image_max_side < 1)
-        return FAIL(ST_EINVAL, "sandbox: a limit is zero or too small (memory_mib >= 16, tmp_mib >= 1, pids >= 4, "
-                               "output_kib_max >= output_kib)");
-    if (l->code_kib < 1 || l->code_kib > WIRE_CODE_MAX >> 10 || l->images_per_turn > WIRE_IMAGES ||
-        l->output_kib_kept > 128)
-        return FAIL(ST_EINVAL, "sandbox: at most %d KiB of code, %d images per turn, 128 KiB of output kept",
-                    WIRE_CODE_MAX >> 10, WIRE_IMAGES);
-    if (o->max_live < 1 || o->max_live > 4000 || o->spares < 0 || o->spares > 1000 || o->max_starting < 1)
-        return FAIL(ST_EINVAL, "sandbox: max_live 1 to 4000, spares 0 to 1000, max_starting at least 1");
-    return ST_OK;
+    return (wire_pool){.limits = o->limits,
+                       .min_tier = (int)o->min_tier,
+                       .spares = o->spares,
+                       .max_live = o->max_live,
+                       .max_starting = o->max_starting};
 }
 
 static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
 {
-    TRY(check_opts(o));
+    wire_pool msg = pool_message(o);
+    TRY(limits_check(&msg, NULL));
     if (supervisor.pool) return FAIL(ST_EINVAL, "sandbox: one pool per process, and this process has one");
     box_pool *p = calloc(1, sizeof *p);
     CHECK(p);
@@ -47,14 +43,10 @@ static status pool_new(box_pool **out, const box_opts *o, wire_reply *reply)
     s = stpcpy(s, o->preset ? o->preset : "") + 1;
     stpcpy(s, o->python ? o->python : "");
     p->n_strings = n;
-    p->msg = (wire_pool){.limits = o->limits,
-                         .min_tier = (int)o->min_tier,
-                         .spares = o->spares,
-                         .max_live = o->max_live,
-                         .max_starting = o->max_starting};
+    p->msg = msg;
     status st = sizeof p->msg + n > WIRE_CODE_MAX
                     ? FAIL(ST_EINVAL, "sandbox.preset: longer than %d KiB", WIRE_CODE_MAX >> 10)
-                    : link_open(p, reply);
+                    : link_open(p, o->socket, reply);
     if (st != ST_OK) {
         box_pool_destroy(p);
         return st;
@@ -91,14 +83,25 @@ void box_pool_destroy(box_pool *p)
     free(p);
 }
 
+status box_listen(const char *path, const char *group, int max_clients, const box_opts *most, const volatile int *stop)
+{
+    wire_pool ceiling = pool_message(most);
+    TRY(limits_check(&ceiling, NULL));
+    return listen_run(path, group, max_clients, &ceiling, most->python ? most->python : "", stop);
+}
+
 box_tier box_pool_tier(const box_pool *p) { return p->tier; }
 
-int box_doctor(const char *python, box_layer *out, int max, box_tier *tier)
+int box_doctor(const box_opts *base, box_layer *out, int max, box_tier *tier)
 {
     static wire_reply reply;
     memset(&reply, 0, sizeof reply);
-    box_opts o = {.python = python, .min_tier = BOX_T2, .max_live = 1, .max_starting = 1};
-    box_limits_default(&o.limits);
+    box_opts o = {.limits = base->limits,
+                  .python = base->python,
+                  .socket = base->socket,
+                  .min_tier = BOX_T2,
+                  .max_live = 1,
+                  .max_starting = 1};
     box_pool *p = NULL;
     status st = pool_new(&p, &o, &reply);
     *tier = st == ST_OK ? box_pool_tier(p) : BOX_T3;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "sandbox/janitor.h"
+#include "sandbox/limits.h"
 #include "sandbox/opener.h"
 
 enum { POOL_UID = 64917 };        /* used when started as root: an id no system hands out; boxes never run as root */
@@ -309,9 +310,29 @@ void boxd_give_up(boxd *b, const char *why)
     }
 }
 
+static status pool_acceptable(const boxd *b, const wire_pool *p, size_t n)
+{
+    if (n < sizeof *p || p->h.nonce != wire_build())
+        return FAIL(ST_EUNAVAIL, "the sandbox daemon is of another version of codedance than its client");
+    TRY(limits_check(p, b->place ? b->place->ceiling : NULL));
+    const char *strings = (const char *)(p + 1), *python = limits_strings(strings, n - sizeof *p, LIMITS_PYTHON);
+    if (!python) return FAIL(ST_EINVAL, "sandbox: a pool with malformed names");
+    /* It is started outside the jail once, to see where its files lie. */
+    if (b->place && *python && strcmp(python, b->place->python) != 0)
+        return FAIL(ST_EINVAL, "sandbox.python: the sandbox daemon of this machine runs %s, not %.200s",
+                    *b->place->python ? b->place->python : "only its own Python", python);
+    return ST_OK;
+}
+
 static void on_pool(boxd *b, size_t n)
 {
     if (b->pool_on) pool_end(b);
+    status st = pool_acceptable(b, (const wire_pool *)b->buf, n);
+    if (st != ST_OK) {
+        memset(&b->report, 0, sizeof b->report);
+        reply_pool(b, st);
+        return;
+    }
     memcpy(&b->pool, b->buf, sizeof b->pool);
     b->n_strings = n - sizeof b->pool;
     b->strings = malloc(b->n_strings);
@@ -328,7 +349,7 @@ static void on_pool(boxd *b, size_t n)
     b->jail_failures = 0;
     cgroup_limits(&b->cg, &b->pool.limits);
     b->tier = b->cg.version ? BOX_T0 : BOX_T1;
-    status st = pool_zygote_start(b);
+    st = pool_zygote_start(b);
     if (st != ST_OK) boxd_pool_done(b, st);
 }
 
@@ -360,6 +381,14 @@ void boxd_queue(boxd *b, boxrec *x)
     }
 }
 
+/* Nobody can change the pictures of a box, nor take them away under it. */
+static bool sealed(int fd)
+{
+    const int all = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    int have = fcntl(fd, F_GET_SEALS);
+    return have >= 0 && (have & all) == all;
+}
+
 static bool on_client(boxd *b)
 {
     for (int i = 0; i < 64; i++) {
@@ -379,6 +408,7 @@ static bool on_client(boxd *b)
             *x = boxd_box_new(b, h->id);
             (*x)->seed = m->seed;
             if (n_fd == 1) (*x)->input = fds[used++];
+            if ((*x)->input >= 0 && !sealed((*x)->input)) return false;
             break;
         case OP_EXEC:
             if (!x || !*x || (*x)->state != BOX_IDLE || n < (ssize_t)sizeof *m) return false;
@@ -453,12 +483,11 @@ static bool on_event(boxd *b, uint64_t data)
     return true;
 }
 
-static void drop_root(void)
+static void drop_root(unsigned uid)
 {
     if (geteuid() != 0) return;
     /* If this is refused, the zygote's own steps decide; nothing below trusts an id. */
-    if (setgroups(0, NULL) || setresgid(POOL_UID, POOL_UID, POOL_UID) || setresuid(POOL_UID, POOL_UID, POOL_UID))
-        return;
+    if (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid)) return;
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* /proc/self stays ours, which writing id maps needs */
 }
 
@@ -473,10 +502,11 @@ static int open_beside(const char *name, int flags)
     return open(file, flags | O_CLOEXEC);
 }
 
-int boxd_main(int sock)
+int boxd_main(int sock, const boxd_place *place)
 {
     static boxd b;
     b.client = sock;
+    b.place = place;
     b.zygote = -1;
     b.zygote_exe = open_beside("codedance-zygote", O_PATH);
     b.zygote_lib = open_beside("codedance-zygote.so", O_RDONLY);
@@ -486,13 +516,14 @@ int boxd_main(int sock)
     setsid(); /* a Ctrl-C on the terminal is the client's affair */
     /* Its process, not the thread that started us, which PR_SET_PDEATHSIG would mean. */
     b.parent = (int)syscall(SYS_pidfd_open, getppid(), 0);
-    b.opener = opener_start(POOL_UID);
-    cgroup_prepare(&b.cg, POOL_UID);
+    unsigned uid = place ? place->uid : POOL_UID;
+    b.opener = opener_start(uid);
+    cgroup_prepare(&b.cg, uid);
     if (!janitor_leave(&b.cg, b.parent) && b.cg.version) {
         cgroup_undo(&b.cg);
         snprintf(b.cg.why_not, sizeof b.cg.why_not, "no process could be made that removes control groups later");
     }
-    drop_root();
+    drop_root(uid);
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

@@ -54,6 +54,7 @@ typedef struct boxd {
     int client, zygote, ep, term;
     int parent;                 /* a pidfd: with it we end, too */
     int opener;                 /* -1: none (opener.h) */
+    const boxd_place *place;    /* NULL: the client is our own */
     int zygote_exe, zygote_lib; /* opened before root was given up: their folder may be closed to others */
     pid_t zygote_pid;
     char zygote_end[64]; /* how the last one ended, as the rest of a sentence */

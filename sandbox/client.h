@@ -69,8 +69,9 @@ struct box_pool {
 void link_post(box_pool *p, void *msg, size_t n, const void *body, size_t n_body, int fd);
 void link_flush(box_pool *p); /* sends what had to wait */
 void link_drop(box_pool *p);
-/* Asks the supervisor for the pool and waits for its answer: the first time, when there is nothing else to do. */
-status link_open(box_pool *p, wire_reply *reply);
+/* Connects to the daemon at path (NULL or "": a supervisor of our own), asks for the pool and waits for the answer: the
+ * first time, when there is nothing else to do. */
+status link_open(box_pool *p, const char *path, wire_reply *reply);
 /* Takes a lost connection up again when its time has come; where it stands then. */
 link_state link_step(box_pool *p);
 /* Seconds until link_step has something to do. */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,8 +51,31 @@ void box_limits_default(box_limits *l)
 
 /* ---- the supervisor process ---- */
 
+static int connect_to(const char *path)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof at.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(at.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), e;
+    if (fd < 0) return -1;
+    wire_buffers(fd);
+    if (connect(fd, (struct sockaddr *)&at, sizeof at)) {
+        e = errno;
+        close(fd);
+        errno = e;
+        return -1;
+    }
+    supervisor.sock = fd;
+    supervisor.generation++;
+    return 0;
+}
+
 int supervisor_start(void)
 {
+    if (supervisor.path) return connect_to(supervisor.path);
     int sv[2];
     if ((errno = -wire_pair(sv))) return -1;
     char fd_arg[16];
@@ -78,7 +103,7 @@ int supervisor_start(void)
 
 int box_boot(int argc, char **argv, const char *exe)
 {
-    if (argc == 3 && !strcmp(argv[1], "@boxd")) return wire_inherit(argv[2]) ? 2 : boxd_main(WIRE_INHERITED);
+    if (argc == 3 && !strcmp(argv[1], "@boxd")) return wire_inherit(argv[2]) ? 2 : boxd_main(WIRE_INHERITED, NULL);
     free(supervisor.exe);
     supervisor.exe = strdup(exe ? exe : "/proc/self/exe");
     if (supervisor.exe) supervisor_start(); /* if it fails, creating a pool says so: many commands need no boxes */
@@ -131,5 +156,6 @@ void box_shutdown(void)
 {
     supervisor_stop();
     free(supervisor.exe);
-    supervisor.exe = NULL;
+    free(supervisor.path);
+    supervisor.exe = supervisor.path = NULL;
 }

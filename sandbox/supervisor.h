@@ -8,6 +8,7 @@ extern struct supervisor {
     int sock; /* -1: it does not run */
     pid_t pid;
     char *exe;      /* NULL before box_boot */
+    char *path;     /* of a daemon's socket; NULL: a supervisor of our own */
     int generation; /* counts its starts: boxes of an earlier one are lost */
     box_pool *pool; /* the one pool */
 } supervisor;

@@ -98,9 +98,25 @@ int wire_inherit(const char *number)
 int wire_pair(int sv[2])
 {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv)) return -errno;
-    int size = WIRE_MSG_MAX;
-    for (int i = 0; i < 2; i++) setsockopt(sv[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    for (int i = 0; i < 2; i++) wire_buffers(sv[i]);
     return 0;
+}
+
+void wire_buffers(int sock)
+{
+    int size = WIRE_MSG_MAX;
+    setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+uint64_t wire_build(void)
+{
+    static const char version[] = CODEDANCE_VERSION;
+    static const size_t sizes[] = {sizeof(wire_pool),   sizeof(wire_reply), sizeof(wire_run),
+                                   sizeof(wire_result), sizeof(wire_input), OP_CLAIM};
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < sizeof version; i++) h = (h ^ (unsigned char)version[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) h = (h ^ sizes[i]) * 0x100000001b3u;
+    return h;
 }
 
 double wire_now(void)

@@ -15,13 +15,22 @@ ssize_t wire_recv(int fd, void *buf, size_t cap, int *fds, int *n_fd, pid_t *fro
 int wire_inherit(const char *number);
 /* A wire_reply without layers: op ok, or op fail with the message of st. */
 int wire_send_status(int fd, wire_op ok, wire_op fail, box_tier tier, status st);
+void wire_buffers(int sock); /* large enough for the longest message */
+/* Differs between builds whose messages do. */
+uint64_t wire_build(void);
 int wire_pair(int sv[2]); /* SOCK_SEQPACKET, close-on-exec, large buffers; 0 or -errno */
 double wire_now(void);    /* monotonic seconds */
 /* True if every number of the images is acceptable under the limits. */
 int wire_images_ok(const wire_image *im, int n, const box_limits *l);
 
 /* Roles; each returns an exit status. */
-int boxd_main(int sock);
+/* What a daemon decides for the supervisor of one client. */
+typedef struct boxd_place {
+    unsigned uid;             /* to run as, when started as root: no other client's */
+    const wire_pool *ceiling; /* of every limit */
+    const char *python;       /* the one interpreter a client may name, beside none */
+} boxd_place;
+int boxd_main(int sock, const boxd_place *place); /* NULL: the client is our own */
 int zygote_main(int sock);
 
 #endif
