@@ -307,7 +307,7 @@ static void processes_below(pid_t boxd, int *n)
         FILE *f = atoi(e->d_name) > 0 ? fopen(path, "r") : NULL;
         if (!f) continue;
         if (fscanf(f, "%*d %31s %c %d", name, &state, &parent) == 3 && parent == boxd &&
-            strcmp(name, "(box-janitor)") != 0 && state != 'Z')
+            strcmp(name, "(box-janitor)") != 0 && strcmp(name, "(box-opener)") != 0 && state != 'Z')
             ++*n;
         fclose(f);
     }
