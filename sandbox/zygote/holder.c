@@ -85,6 +85,29 @@ static ssize_t hear(int fd, void *buf, size_t cap)
     }
 }
 
+/* Open files share their position with a fork. When this process is to fork again, the turn it forked for was undone.
+ */
+typedef struct positions {
+    int n;
+    int fd[256];
+    off_t at[256];
+} positions;
+
+static void take_positions(positions *p)
+{
+    struct pollfd f[256 - BOX_HOLDER_FDS];
+    nfds_t n = sizeof f / sizeof *f;
+    for (nfds_t i = 0; i < n; i++) f[i] = (struct pollfd){BOX_HOLDER_FDS + (int)i, 0, 0};
+    p->n = 0;
+    if (poll(f, n, 0) == (int)n) n = 0; /* closed, or no file */
+    for (nfds_t i = 0; i < n; i++) {
+        off_t at = f[i].revents & POLLNVAL ? -1 : lseek(f[i].fd, 0, SEEK_CUR);
+        if (at < 0) continue;
+        p->fd[p->n] = f[i].fd;
+        p->at[p->n++] = at;
+    }
+}
+
 _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
                            const turn_log *again)
 {
@@ -102,6 +125,8 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         dprintf(2, "%s\n", fail_message());
         _exit(73);
     }
+    static positions open_files;
+    bool forked = false;
     int side = 0;
     turn(run, run->h.len, side, again, has_input);
     for (;;) { /* parked until the next turn */
@@ -111,14 +136,20 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
             turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
             continue;
         }
+        if (forked)
+            for (int i = 0; i < open_files.n; i++) lseek(open_files.fd[i], open_files.at[i], SEEK_SET);
+        else
+            take_positions(&open_files);
         interp_before_fork();
         pid_t pid = fork_sibling();
         if (pid) { /* this process keeps the state the turn started from; pid < 0: the runner hears nothing and gives up
                     */
             interp_after_fork_parent();
             if (pid < 0) _exit(75);
+            forked = true;
             continue;
         }
+        forked = false;
         interp_after_fork_child();
         side ^= 1; /* the parked process still listens on the other channel */
         wire_head hello = {.op = OP_HELLO, .nonce = run->h.nonce}, go;

@@ -1,5 +1,7 @@
 #include "sandbox/zygote/runner.h"
 
+#include "sandbox/zygote/files.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -30,6 +32,8 @@ typedef struct runner {
     state st;
     uint64_t nonce;
     bool base_lost, cur_dead;
+    files files; /* as the last good state has them */
+    bool undo;   /* what the last turn did to them is to be undone */
     int cur_status;
     double cur_cpu_ms, cpu_before_ms; /* of the turn's process; what it had used before the turn (T2) */
     int64_t cur_rss_kib;
@@ -88,7 +92,9 @@ static void wait_cur(runner *r)
 
 static void wait_dying(runner *r)
 {
+    pid_t group = r->dying;
     while (r->dying && (waitpid(r->dying, NULL, 0) == r->dying || errno != EINTR)) r->dying = 0;
+    while (group && (waitpid(-group, NULL, 0) > 0 || errno == EINTR)) {} /* they may still finish a write */
 }
 
 static void close_side(runner *r)
@@ -316,6 +322,17 @@ static void start_same(runner *r, wire_run *run)
     if (wire_send(r->side[r->cur_side][0], run, sizeof *run, run + 1, run->h.len, NULL, 0)) end_protocol(r);
 }
 
+/* Before a turn the files are those of the state it starts from, and there is a copy to go back to. */
+static void settle_files(runner *r)
+{
+    if (r->undo) {
+        r->undo = false;
+        if (files_restore(&r->files)) lose_base(r);
+    } else if (r->base) {
+        files_save(&r->files, r->l);
+    }
+}
+
 static void start(runner *r, wire_run *run, size_t n)
 {
     run->h.len = (uint32_t)(n - sizeof *run);
@@ -331,7 +348,8 @@ static void start(runner *r, wire_run *run, size_t n)
     /* Flags belong to the open file, which earlier turns and boxes had, too: O_NONBLOCK, O_APPEND, O_DIRECT. */
     fcntl(r->out, F_SETFL, 0);
     fcntl(r->img, F_SETFL, 0);
-    if (r->base_lost) { /* it died while parked */
+    if (r->j->tier < BOX_T2) settle_files(r);
+    if (r->base_lost) { /* it died while parked, or its files are not to be had */
         report(r);
         return;
     }
@@ -376,6 +394,7 @@ static void judge(runner *r, bool keep)
         r->dying = r->cur;
         kill_group(r->cur);
     }
+    r->undo = !keep;
     r->cur = 0;
     r->st = IDLE;
 }
@@ -394,7 +413,9 @@ static void reset(runner *r)
     if (r->input >= 0) close(r->input);
     r->input = -1;
     r->base = r->cur = r->dying = 0;
+    r->undo = false;
     r->st = IDLE;
+    files_drop(&r->files);
     if (jail_box_renew(r->j, r->l) != ST_OK) _exit(1);
     wire_head ready = {.op = OP_READY};
     if (wire_send(r->ctl, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(1);
@@ -506,7 +527,14 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
 {
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0); /* the zygote's huge pages stay; what a turn asks for comes as it is used */
     jail own = *j;
-    runner r = {.j = &own, .l = l, .ctl = ctl, .out = out, .img = img, .input = -1, .side = {{-1, -1}, {-1, -1}}};
+    runner r = {.j = &own,
+                .l = l,
+                .ctl = ctl,
+                .out = out,
+                .img = img,
+                .input = -1,
+                .files = FILES_NONE,
+                .side = {{-1, -1}, {-1, -1}}};
     sigset_t chld;
     sigemptyset(&chld);
     sigaddset(&chld, SIGCHLD);
