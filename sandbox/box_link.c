@@ -12,7 +12,7 @@
 #include "sandbox/client.h"
 
 static const double ANSWER_S = 180;  /* importing large libraries from a cold disk */
-static const double PATIENCE_S = 30; /* for somebody to start the daemon again */
+static const double PATIENCE_S = 15; /* for somebody to start the daemon again */
 static const double SOON_S = 0.05, LATE_S = 4, DEATHS_S = 60;
 
 /* ---- messages out ---- */

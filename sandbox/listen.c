@@ -22,8 +22,11 @@
 
 enum { UID_FIRST = 64918, STOP_MS = 2000 }; /* above the one that a supervisor of a root trainer uses */
 
+static const double LEAVING_S = 1;
+
 typedef struct listener {
     int sock, signals, n, max;
+    double full_since; /* somebody waits, and all places are taken; 0: no */
     gid_t group;
     bool has_group;
     boxd_place place;
@@ -124,6 +127,13 @@ static _Noreturn void serve(const listener *l, int fd, int slot)
 
 static void on_connect(listener *l)
 {
+    double now = wire_now();
+    if (l->n >= l->max && l->full_since == 0) l->full_since = now;
+    if (l->n >= l->max && now < l->full_since + LEAVING_S) { /* one that has just gone may still be cleaning up */
+        usleep(10000);
+        return;
+    }
+    l->full_since = 0;
     int fd = accept4(l->sock, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) return;
     struct ucred who = {0};
