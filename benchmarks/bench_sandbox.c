@@ -1,5 +1,6 @@
 /* Boxes: CPU time of whole trajectories (all processes), latency of the first and of later turns.
- *     bench_sandbox [RUNS [CASE]]     JSON lines on stdout; CPU columns need control groups v1 (tier T0) */
+ *     bench_sandbox [RUNS [CASE|all [PYTHON]]]     JSON lines on stdout; CPU columns need control groups v1 (tier T0)
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,8 +86,9 @@ int main(int argc, char **argv)
     int rc = bench_boot(argc, argv);
     if (rc >= 0) return rc;
     int n = argc > 1 ? atoi(argv[1]) : 200;
-    const char *only = argc > 2 ? argv[2] : NULL;
+    const char *only = argc > 2 && strcmp(argv[2], "all") ? argv[2] : NULL;
     box_opts o = bench_box_opts(false);
+    o.python = argc > 3 ? argv[3] : NULL;
     box_pool *p = bench_pool(&o);
     bench_pids id = bench_find();
     enum { SIDE = 672 };

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -69,6 +70,16 @@ static status attach(zygote_state *z)
     return st;
 }
 
+/* What was there for the start only. */
+static void clear_root(void)
+{
+    char folder[] = BECOME_THP;
+    unlink(BECOME_FILE);
+    unlink(BECOME_THP "/enabled");
+    unlink(BECOME_THP "/hpage_pmd_size");
+    for (; *folder; *strrchr(folder, '/') = 0) rmdir(folder);
+}
+
 __attribute__((visibility("default"))) PyObject *PyInit_codedance_trial(void)
 {
     PyErr_SetString(PyExc_ImportError, "trial");
@@ -87,7 +98,7 @@ __attribute__((visibility("default"))) PyObject *PyInit_codedance_zygote(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "box-zygote");
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (z.j.tier < BOX_T2) unlink(BECOME_FILE);
+    if (z.j.tier < BOX_T2) clear_root();
     PyObject_GetArenaAllocator(&arenas.before);
     PyObject_SetArenaAllocator(&(PyObjectArenaAllocator){NULL, arena_new, arena_free});
     if (st == ST_OK) st = run(undo);

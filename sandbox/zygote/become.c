@@ -29,6 +29,37 @@ static status copy_library(int from)
     return ok ? ST_OK : FAIL(ST_ESYS, "sandbox.python: no copy of codedance-zygote.so: %s", strerror(errno));
 }
 
+/* malloc reads there whether and how large huge pages are, when the interpreter starts. */
+static struct {
+    char path[64], text[64];
+    ssize_t n;
+} thp[] = {{.path = BECOME_THP "/enabled"}, {.path = BECOME_THP "/hpage_pmd_size"}};
+
+void become_prepare(void)
+{
+    for (int i = 0; i < 2; i++) {
+        int fd = open(thp[i].path, O_RDONLY | O_CLOEXEC);
+        thp[i].n = fd < 0 ? 0 : read(fd, thp[i].text, sizeof thp[i].text);
+        if (fd >= 0) close(fd);
+    }
+}
+
+static void copy_thp(void)
+{
+    char folder[] = BECOME_THP;
+    for (char *at = strchr(folder + 1, '/');; at = strchr(at + 1, '/')) {
+        if (at) *at = 0;
+        mkdir(folder, 0755);
+        if (!at) break;
+        *at = '/';
+    }
+    for (int i = 0; i < 2; i++) {
+        int fd = thp[i].n > 0 ? open(thp[i].path, O_CREAT | O_WRONLY | O_CLOEXEC, 0644) : -1;
+        if (fd >= 0 && write(fd, thp[i].text, (size_t)thp[i].n) < 0) unlink(thp[i].path); /* small pages, then */
+        if (fd >= 0) close(fd);
+    }
+}
+
 /* The rights the zygote has in its own user namespace outlive an execve only as ambient ones. */
 static status keep_capabilities(void)
 {
@@ -96,6 +127,7 @@ status become_python(zygote_state *z, int library)
         z->python.exe, (char *)"-c", (char *)load, (char *)"codedance_trial", in_jail ? (char *)BECOME_FILE : file,
         NULL};
     if (in_jail) TRY(copy_library(library));
+    if (in_jail) copy_thp();
     TRY(hand_over(z, library));
     set_environment(&z->python, argv[4]);
     if (chdir("/")) return FAIL(ST_ESYS, "sandbox: chdir: %s", strerror(errno));

@@ -49,6 +49,7 @@ int zygote_main(int sock)
                   "goes into the same folder");
     box_tier reached = z.j.tier;
     z.j.python = *python ? &z.python : NULL;
+    if (*python) become_prepare();
     if (st == ST_OK && (st = jail_zygote_enter(&z.j, sock)) != ST_OK)
         reached = BOX_T3; /* it is the machine that refuses, not what came before or after */
     if (st == ST_OK && *python) {

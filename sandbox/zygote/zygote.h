@@ -24,10 +24,13 @@ void zygote_environment(const char *path);
 
 /* Descriptors of an interpreter on its way from codedance-zygote to codedance-zygote.so. */
 enum { BECOME_SOCK = WIRE_INHERITED, BECOME_STATE, BECOME_PROC, BECOME_PIDNS, BECOME_LIBRARY, BECOME_FDS };
-#define BECOME_FILE "/codedance-zygote.so" /* in the jail, until it is loaded */
+#define BECOME_FILE "/codedance-zygote.so"               /* in the jail, until it is loaded */
+#define BECOME_THP "/sys/kernel/mm/transparent_hugepage" /* likewise: enabled, hpage_pmd_size */
 
 /* Initialises the built-in interpreter; ST_EUNAVAIL in a build without one. */
 status embed_python(void);
+/* Outside, before the jail: remembers what of the machine become_python needs and a jail hides. */
+void become_prepare(void);
 /* In the jail: becomes the interpreter of z->python, returns only if that fails. library: codedance-zygote.so, open. */
 status become_python(zygote_state *z, int library);
 
