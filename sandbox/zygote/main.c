@@ -26,6 +26,7 @@ void zygote_environment(const char *path)
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     setenv("OMP_NUM_THREADS", "1", 1);
     setenv("MKL_NUM_THREADS", "1", 1);
+    setenv("OPENCV_FOR_THREADS_NUM", "1", 1); /* wheels of it have a pool of their own */
 }
 
 int zygote_main(int sock)
