@@ -217,11 +217,14 @@ static status check_sandbox(report *r, const arg_list *files, const arg_list *se
         static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock",
                                               "namespaces, rlimits, seccomp, Landlock", "Landlock and seccomp only",
                                               "no isolation possible"};
+        bool no_python = tier == BOX_T3 && strncmp(layer[0].evidence, "sandbox.python", 14) == 0;
         check *c = add(r, "sandbox", "tier", tier <= BOX_T1, true);
-        EVIDENCE(c, "%s: %s", box_tier_name(tier), meaning[tier]);
+        EVIDENCE(c, "%s: %s", box_tier_name(tier), no_python ? "no Python to try boxes with" : meaning[tier]);
         if (tier == BOX_T2)
             REMEDY(c, "refused by default; --set sandbox.min_tier=T2 accepts it, or allow user namespaces");
-        if (tier == BOX_T3)
+        if (no_python)
+            REMEDY(c, "--set sandbox.python=/usr/bin/python3, or another CPython 3.8 or newer");
+        else if (tier == BOX_T3)
             REMEDY(c, "allow unprivileged user namespaces (or Landlock in the kernel) on this machine or container");
         for (int i = 0; i < n; i++) {
             c = add(r, "sandbox", layer[i].name, layer[i].ok, false);
@@ -232,7 +235,7 @@ static status check_sandbox(report *r, const arg_list *files, const arg_list *se
         o.spares = 1;
         o.min_tier = BOX_T2; /* tell whether Python works even where the tier is not accepted by default */
         if (tier == BOX_T3 && o.python[0] == '\0')
-            EVIDENCE(c, "not tried: no isolation");
+            EVIDENCE(c, "not tried");
         else if (run_python(cfg, &o, c) != ST_OK)
             EVIDENCE(c, "%s", fail_message());
     }

@@ -12,6 +12,14 @@
 #include "tests/common/boxes.h"
 
 static box_pool *pool;
+static const char *python; /* NULL: the built-in one */
+
+static box_opts own_opts(void)
+{
+    box_opts o = test_box_opts();
+    o.python = python;
+    return o;
+}
 
 static box *open_box(uint64_t seed)
 {
@@ -339,7 +347,7 @@ static void misuse_is_refused(void **s)
     box_result_free(&r);
     free(code);
     box_pool *second;
-    box_opts o = test_box_opts();
+    box_opts o = own_opts();
     assert_int_equal(box_pool_create(&second, &o), ST_EINVAL);
     o.limits.pids = 0;
     assert_int_equal(box_pool_create(&second, &o), ST_EINVAL);
@@ -357,20 +365,20 @@ static void options_are_checked_before_work(void **s)
     (void)s;
     box_pool_destroy(pool);
     pool = NULL;
-    box_opts o = test_box_opts();
+    box_opts o = own_opts();
     static const char *const missing[] = {"numpy", "no_such_module", NULL};
     o.imports = missing;
     assert_int_equal(box_pool_create(&pool, &o), ST_EUNAVAIL);
     assert_non_null(strstr(fail_message(), "no_such_module"));
-    o = test_box_opts();
+    o = own_opts();
     o.preset = "W = 1\nthis is wrong(";
     assert_int_equal(box_pool_create(&pool, &o), ST_EINVAL);
     assert_non_null(strstr(fail_message(), "preset"));
-    o = test_box_opts();
+    o = own_opts();
     o.preset = "1 / 0";
     assert_int_equal(box_pool_create(&pool, &o), ST_EINVAL);
     assert_non_null(strstr(fail_message(), "ZeroDivisionError"));
-    o = test_box_opts();
+    o = own_opts();
     assert_int_equal(box_pool_create(&pool, &o), ST_OK);
     box *b = open_box(1);
     says(b, "W", "224\n");
@@ -381,8 +389,8 @@ int main(int argc, char **argv)
 {
     int rc = box_boot(argc, argv, CODEDANCE_EXE);
     if (rc >= 0) return rc;
-    box_opts o = test_box_opts();
-    o.python = argc > 1 ? argv[1] : NULL;
+    python = argc > 1 ? argv[1] : NULL;
+    box_opts o = own_opts();
     status st = box_pool_create(&pool, &o);
     if (st == ST_EUNAVAIL) {
         printf("SKIP: %s\n", fail_message());

@@ -134,8 +134,10 @@ status become_python(zygote_state *z, int library)
     /* Once as a rehearsal that stops at the library's door, because it can still be heard what goes wrong. */
     int rc = python_capture(argv, BECOME_FDS, said, sizeof said, 60);
     if (rc != 1 || !strstr(said, "\nImportError: trial"))
-        return FAIL(ST_EINVAL, "sandbox.python: %s does not start in a box: %.300s", z->msg.bytes + z->interpreter,
-                    rc < 0 ? "no answer in a minute" : python_last_line(said));
+        return FAIL(
+            ST_EINVAL, "sandbox.python: %s does not start in a box: %.300s%s", z->msg.bytes + z->interpreter,
+            rc < 0 ? "no answer in a minute" : python_last_line(said),
+            in_jail ? "" : " (without namespaces, all folders it lies in must be open to the boxes' user: chmod o+x)");
     argv[3] = (char *)"codedance_zygote";
     if (in_jail) TRY(keep_capabilities());
     execv(argv[0], argv);
