@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "sandbox/wire.h"
 #include "tests/common/boxes.h"
 #include "tests/common/hostile.h"
 #include "tests/common/procs.h"
@@ -232,6 +233,22 @@ static void limits_and_strangers_are_checked(void **s)
     pool = NULL;
 }
 
+static void another_version_is_told(void **s)
+{
+    (void)s;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    memcpy(at.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+    static wire_reply r;
+    wire_pool p = {.h = {.op = OP_POOL, .nonce = wire_build() + 1}};
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(wire_send(fd, &p, sizeof p, NULL, 0, NULL, 0), 0);
+    assert_int_equal(wire_recv(fd, &r, sizeof r, NULL, NULL, NULL, 0), sizeof r);
+    assert_int_equal(r.h.op, OP_POOL_FAIL);
+    assert_non_null(strstr(r.text, "another version"));
+    close(fd);
+}
+
 /* Bytes that no client of ours sends end that client's supervisor and nothing else. */
 static void garbage_ends_only_its_sender(void **s)
 {
@@ -383,6 +400,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rank_without_privileges_gets_the_daemons_tier),
         cmocka_unit_test(limits_and_strangers_are_checked),
+        cmocka_unit_test(another_version_is_told),
         cmocka_unit_test(garbage_ends_only_its_sender),
         cmocka_unit_test(too_many_clients_are_told),
         cmocka_unit_test(the_daemon_dies),
