@@ -168,15 +168,16 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
     PyObject *ns = PyDict_New();
     if (!ns || PyDict_SetItemString(ns, "__builtins__", PyEval_GetBuiltins())) return fail_python("sandbox start");
     TRY(run_part(hold_hooks, ns, "sandbox start"));
-    TRY(import_modules(modules, j));
     PyMethodDef *const functions[] = {&emit_def, &child_seed_def};
     for (int i = 0; i < 2; i++) {
         PyObject *f = PyCFunction_NewEx(functions[i], NULL, NULL);
         if (!f || PyDict_SetItemString(ns, functions[i]->ml_name, f)) return fail_python("sandbox start");
         Py_DecRef(f);
     }
+    TRY(run_part(j->tier < BOX_T2 ? "no_files = False\n" : "no_files = True\n", ns, "sandbox prelude"));
     for (const char *const *part = prelude_parts; *part; part++) TRY(run_part(*part, ns, "sandbox prelude"));
     TRY(run_part("_hook_libraries()\n", ns, "sandbox prelude"));
+    TRY(import_modules(modules, j));
     TRY(run_part(release_hooks, ns, "sandbox start"));
     py.run = new_ref(PyDict_GetItemString(ns, "run"));
     py.open_box = new_ref(PyDict_GetItemString(ns, "open_box"));
@@ -201,16 +202,16 @@ static void claim_error(wire_claim *c, const char *where)
     c->message_len = (int32_t)strlen(c->message);
 }
 
-/* [(w, h, RGBX bytes), ...] of the memfd the client sealed, mapped copy-on-write for as long as the process lives: a
- * picture costs only the pages that the code looks at. */
+/* [(w, h, RGBX bytes, the same as they came), ...] of the memfd the client sealed, mapped for as long as the process
+ * lives, once copy-on-write and once to be read: a picture costs only the pages that the code looks at. */
 static PyObject *pictures(int input)
 {
     struct stat s;
     if (input < 0) return new_ref(Py_None);
-    void *map = fstat(input, &s) || s.st_size < (off_t)sizeof(wire_input)
-                    ? MAP_FAILED
-                    : mmap(NULL, (size_t)s.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, input, 0);
-    if (map == MAP_FAILED) return PyErr_Format(PyExc_OSError, "input pictures are unreadable");
+    if (fstat(input, &s) || s.st_size < (off_t)sizeof(wire_input)) s.st_size = 0;
+    void *map = mmap(NULL, (size_t)s.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, input, 0);
+    char *came = mmap(NULL, (size_t)s.st_size, PROT_READ, MAP_PRIVATE, input, 0);
+    if (map == MAP_FAILED || came == MAP_FAILED) return PyErr_Format(PyExc_OSError, "input pictures are unreadable");
     const wire_input *in = map;
     PyObject *list = PyList_New(0);
     for (int i = 0; list && i < in->n && i < WIRE_INPUTS; i++) {
@@ -219,8 +220,10 @@ static PyObject *pictures(int input)
             drop(list);
             return PyErr_Format(PyExc_OSError, "input picture %d is unreadable", i);
         }
-        PyObject *m = PyMemoryView_FromMemory((char *)map + im.offset, (Py_ssize_t)4 * im.w * im.h, PyBUF_WRITE);
-        PyObject *t = m ? Py_BuildValue("(iiN)", im.w, im.h, m) : NULL;
+        Py_ssize_t n = (Py_ssize_t)4 * im.w * im.h;
+        PyObject *m = PyMemoryView_FromMemory((char *)map + im.offset, n, PyBUF_WRITE);
+        PyObject *c = m ? PyMemoryView_FromMemory(came + im.offset, n, PyBUF_READ) : NULL;
+        PyObject *t = c ? Py_BuildValue("(iiNN)", im.w, im.h, m, c) : NULL;
         if (!t || PyList_Append(list, t)) {
             drop(list);
             list = NULL;

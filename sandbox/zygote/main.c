@@ -20,7 +20,7 @@ void zygote_environment(const char *path)
     setenv("TMPDIR", "/tmp", 1);
     setenv("LANG", "C.UTF-8", 1);
     setenv("PYTHONHASHSEED", "0", 1); /* for a Python the model code starts itself */
-    setenv("MPLBACKEND", "module://box_figures", 1);
+    setenv("MPLBACKEND", "Agg", 1);
     setenv("MPLCONFIGDIR", "/tmp/.matplotlib", 1);
     /* One thread: a second one would not survive the fork, and results must not depend on their number. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);

@@ -18,7 +18,7 @@ typedef struct PyMethodDef {
     int ml_flags;
     const char *ml_doc;
 } PyMethodDef;
-enum { METH_VARARGS = 1, Py_file_input = 257, PyBUF_SIMPLE = 0, PyBUF_WRITE = 0x200 };
+enum { METH_VARARGS = 1, Py_file_input = 257, PyBUF_SIMPLE = 0, PyBUF_READ = 0x100, PyBUF_WRITE = 0x200 };
 typedef struct Py_buffer {
     void *buf;
     PyObject *obj;

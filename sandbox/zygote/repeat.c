@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/select.h>
 #include <sys/time.h>
@@ -250,6 +251,14 @@ int getentropy(void *buf, size_t n)
         return -1;
     }
     return getrandom(buf, n, 0) == (ssize_t)n ? 0 : -1;
+}
+
+/* Not allowed in a box; libgcrypt, which OpenCV brings along, would say so in the code's output. */
+int mlock(const void *at, size_t n)
+{
+    (void)at;
+    (void)n;
+    return 0;
 }
 
 #pragma GCC visibility pop

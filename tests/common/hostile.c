@@ -74,6 +74,8 @@ static bool set_key(hostile_input *in, hostile_turn *t, const char *key, const c
         set_text(&t->text, value);
     else if (!strcmp(key, "has"))
         set_text(&t->has, value);
+    else if (!strcmp(key, "needs"))
+        snprintf(in->needs, sizeof in->needs, "%.95s", value);
     else if (!strcmp(key, "images"))
         t->n_image = atoi(value);
     else if (!strcmp(key, "after"))

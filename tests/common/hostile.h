@@ -25,6 +25,7 @@ typedef struct hostile_input {
     hostile_turn turn[HOSTILE_TURNS];
     int n_turn;
     hostile_after after; /* what the state has to be after the last turn */
+    char needs[96];      /* modules, separated by spaces, without which it has no meaning */
     char *after_text;    /* NULL, or what `print(alive)` has to say */
     bool has_fresh;
 } hostile_input;
@@ -53,6 +54,8 @@ char *hostile_prelude(const hostile_witness *w, box_tier tier);
 /* Whole suite at one tier, as a cmocka program: 0, 1, or 77 with the reason. Arguments: a path is the interpreter to
  * run it with, a word picks the files whose names contain it. */
 int hostile_main(int argc, char **argv, box_tier tier);
+/* The same for tests/honest: programs that must work, with the picture honest_picture as input_image. */
+int honest_main(int argc, char **argv, box_tier tier);
 /* The denials of Docker's default profile for all that this process starts; 0, or -1. */
 int hostile_deny_namespaces(void);
 /* Root becomes an ordinary user for good. 0, -1 where that fails; nothing to do for others. */
