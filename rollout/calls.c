@@ -14,7 +14,6 @@ void calls_add(run *r, session *s)
 {
     s->call = CALL_QUEUED;
     s->called = clock_now();
-    s->tries = 0;
     r->n_queued++;
     r->stats.tool_calls++;
 }
@@ -64,15 +63,12 @@ static void fail_infra(run *r, session *s, const char *text)
     session_end(s, TRAJ_INFRA);
 }
 
-/* The state is gone, by the code's own doing, and an earlier result said so: it goes on in a fresh box. */
+/* The state is gone, by the code's own doing, and an earlier result said so: it goes on in a fresh box, however often;
+ * a policy that could have its sample masked so would. */
 static void start_anew(run *r, session *s)
 {
     box_close(s->box);
     s->box = NULL;
-    if (s->tries++ > 0) {
-        fail_infra(r, s, "the sandbox failed twice");
-        return;
-    }
     s->call = CALL_QUEUED;
     r->n_queued++;
 }

@@ -59,7 +59,6 @@ typedef struct session {
     /* the call in flight (calls.c) */
     call_state call;
     box *box;
-    int tries;
     double called;
     tool_result held;
 } session;

@@ -19,6 +19,7 @@ box_verdict verdict_of(const boxd *b, const boxrec *x, const wire_end *e, int *c
     if (!e->has_claim) {
         if (oom) return BOX_OOM;
         if (!e->dead) return e->state_lost ? BOX_DEAD : BOX_INFRA;
+        if (e->at_pid_cap) return BOX_PIDS;
         if (WIFSIGNALED(e->wait_status)) {
             *code = WTERMSIG(e->wait_status);
             return *code == SIGXCPU ? BOX_CPU : BOX_SIGNAL;

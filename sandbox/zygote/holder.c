@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +58,8 @@ static void turn(wire_run *run, size_t len, int side, const turn_log *again, int
     dup2(FD_OUT, 1); /* earlier turns may have closed or replaced them */
     dup2(FD_OUT, 2);
     if (ok) interp_run((const char *)(run + 1), len, run->h.turn, FD_IMG, &c);
+    /* A turn's timers end with it: an alarm left over would end the parked state when it is woken. */
+    for (int i = ITIMER_REAL; i <= ITIMER_PROF; i++) setitimer(i, &(struct itimerval){{0, 0}, {0, 0}}, NULL);
     if (wire_send(FD_CHANNEL + side, &c, sizeof c, NULL, 0, NULL, 0)) _exit(71);
 }
 
@@ -145,7 +148,7 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         if (pid) { /* this process keeps the state the turn started from; pid < 0: the runner hears nothing and gives up
                     */
             interp_after_fork_parent();
-            if (pid < 0) _exit(75);
+            if (pid < 0) _exit(HOLDER_NO_FORK);
             forked = true;
             continue;
         }

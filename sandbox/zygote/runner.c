@@ -32,8 +32,9 @@ typedef struct runner {
     state st;
     uint64_t nonce;
     bool base_lost, cur_dead;
-    files files; /* as the last good state has them */
-    bool undo;   /* what the last turn did to them is to be undone */
+    files files;     /* as the last good state has them */
+    bool undo;       /* what the last turn did to them is to be undone */
+    int base_status; /* how the lost one ended; -1: it was given up */
     int cur_status;
     double cur_cpu_ms, cpu_before_ms; /* of the turn's process; what it had used before the turn (T2) */
     int64_t cur_rss_kib;
@@ -64,6 +65,7 @@ static void note_death(runner *r, pid_t pid, int how, const struct rusage *u)
     if (pid == r->base) {
         r->base = 0;
         r->base_lost = true;
+        r->base_status = how;
     }
 }
 
@@ -134,6 +136,7 @@ static void report(runner *r)
 {
     r->end.h = (wire_head){.op = OP_END, .nonce = r->nonce};
     r->end.state_lost = r->base_lost;
+    r->base_lost = false;
     r->st = JUDGED;
     if (wire_send(r->ctl, &r->end, sizeof r->end, NULL, 0, NULL, 0)) _exit(1);
 }
@@ -185,7 +188,7 @@ static void alarm_after(int ms)
 }
 
 /* Stops everything the turn started and leaves only its holder: afterwards nothing of it runs until the next turn. A
- * thread in vfork does not stop before its child is gone, and that child may stay for ever. */
+ * thread in vfork does not stop before its child is gone, and that child may stay for ever. 1: it died instead. */
 static int freeze(runner *r)
 {
     siginfo_t si = {0};
@@ -195,7 +198,8 @@ static int freeze(runner *r)
     do e = waitid(P_PID, (id_t)r->cur, &si, WSTOPPED | WEXITED | WNOWAIT);
     while (e < 0 && errno == EINTR && !waited_enough);
     alarm_after(0);
-    if (e < 0 || si.si_code != CLD_STOPPED) return -1;
+    if (e == 0 && si.si_code != CLD_STOPPED) return 1;
+    if (e < 0) return -1;
     if (setpgid(r->cur, getpid())) return -1; /* EACCES: it is another program by now */
     kill(-r->cur, SIGKILL);
     return setpgid(r->cur, r->cur);
@@ -212,9 +216,13 @@ static void end_claimed(runner *r, const wire_claim *c)
         end_killed(r);
         return;
     }
-    if (freeze(r)) {
+    int e = freeze(r);
+    if (e) {
         r->end.has_claim = 0;
-        end_protocol(r);
+        if (e > 0)
+            end_killed(r);
+        else
+            end_protocol(r);
         return;
     }
     r->end.cpu_ms =
@@ -236,6 +244,16 @@ static void end_protocol(runner *r)
     for (int i = 0; i < 2; i++)
         while (r->side[i][0] >= 0 && wire_recv(r->side[i][0], &c, 1, NULL, NULL, NULL, MSG_DONTWAIT) != -EAGAIN) {}
     end_killed(r);
+}
+
+/* The state died while parked or before it could fork: by what its own turns left in it, as its end tells. */
+static void end_without_base(runner *r)
+{
+    if (r->j->tier < BOX_T2) kill(-1, SIGKILL); /* a fork of it that has not greeted */
+    r->end.dead = r->base_status >= 0;
+    r->end.wait_status = r->base_status;
+    r->end.at_pid_cap = r->end.dead && WIFEXITED(r->base_status) && WEXITSTATUS(r->base_status) == HOLDER_NO_FORK;
+    report(r);
 }
 
 /* ---- T2: the state is one process that cannot fork, and a log to make it again from ---- */
@@ -294,6 +312,7 @@ static void lose_base(runner *r)
 {
     kill_group(r->base);
     r->base = 0;
+    r->base_status = -1;
     r->base_lost = true;
 }
 
@@ -339,7 +358,7 @@ static void start(runner *r, wire_run *run, size_t n)
     r->nonce = run->h.nonce;
     memset(&r->end, 0, sizeof r->end);
     r->cur = 0;
-    r->cur_dead = r->base_lost = false;
+    r->cur_dead = false;
     r->cur_status = 0;
     r->cur_cpu_ms = r->cpu_before_ms = 0;
     if (r->j->tier >= BOX_T2) log_note(r, run);
@@ -350,7 +369,7 @@ static void start(runner *r, wire_run *run, size_t n)
     fcntl(r->img, F_SETFL, 0);
     if (r->j->tier < BOX_T2) settle_files(r);
     if (r->base_lost) { /* it died while parked, or its files are not to be had */
-        report(r);
+        end_without_base(r);
         return;
     }
     if (!r->base) {
@@ -414,6 +433,7 @@ static void reset(runner *r)
     r->input = -1;
     r->base = r->cur = r->dying = 0;
     r->undo = false;
+    r->base_lost = false;
     r->st = IDLE;
     files_drop(&r->files);
     if (jail_box_renew(r->j, r->l) != ST_OK) _exit(1);
@@ -509,8 +529,10 @@ static void on_child(runner *r)
     reap(r);
     if (r->st == WAIT_FIRST && r->cur_dead) on_claim(r); /* its greeting may still be unread */
     bool died = r->st == RUNNING && r->cur_dead, never_forked = r->st == WAIT_HELLO && !r->base;
-    if (died || never_forked)
+    if (died)
         end_killed(r);
+    else if (never_forked)
+        end_without_base(r);
     else if (r->st == WAIT_FIRST && r->cur_dead)
         end_infra(r);
 }

@@ -20,7 +20,10 @@ typedef struct holder_fds {
     int out, img, input, channel[2];
 } holder_fds; /* input < 0: none */
 /* The first holder of a box, just forked from the runner; run is followed by its code. */
-enum { HOLDER_STATE_LOST = 78 }; /* exit status: an earlier turn, run again, did not succeed */
+enum {
+    HOLDER_NO_FORK = 75, /* exit statuses: there was no process left for the turn; */
+    HOLDER_STATE_LOST = 78
+}; /* an earlier turn, run again, did not succeed */
 /* again: turns that made the state before (T2 only, where a holder cannot fork), run once more unheard. */
 _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
                            const turn_log *again);

@@ -6,7 +6,7 @@
 
 #include "sandbox/box.h"
 
-enum { HOSTILE_TURNS = 8, HOSTILE_FILES = 400 };
+enum { HOSTILE_TURNS = 16, HOSTILE_FILES = 400 };
 
 typedef enum hostile_after { AFTER_ALIVE, AFTER_LOST, AFTER_ANY } hostile_after;
 
@@ -18,6 +18,7 @@ typedef struct hostile_turn {
     char *has;         /* part of the output or of the error's type and message; NULL: not looked at */
     int n_image;       /* -1: not looked at */
     bool fresh;        /* in a new box, which gets the jail of the one before */
+    double pause_s;    /* before it */
 } hostile_turn;
 
 typedef struct hostile_input {
@@ -27,7 +28,7 @@ typedef struct hostile_input {
     hostile_after after; /* what the state has to be after the last turn */
     char needs[96];      /* modules, separated by spaces, without which it has no meaning */
     char *after_text;    /* NULL, or what `print(alive)` has to say */
-    bool has_fresh;
+    bool has_fresh, needs_cv2;
 } hostile_input;
 
 /* All files of dir whose names contain only ("" = all), with what they expect at this tier; false after a message. */

@@ -11,8 +11,8 @@ def tick(*a):
 
 signal.signal(signal.SIGALRM, tick)
 signal.setitimer(0, 1e-5, 1e-5)
-t = time.time()
-while time.time() < t + 0.3:
+t = time.monotonic()
+while time.monotonic() < t + 0.3:
     pass
 signal.setitimer(0, 0)
 print(n > 3)

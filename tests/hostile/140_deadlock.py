@@ -1,0 +1,5 @@
+# why: a lock taken twice
+# expect: TIMEOUT_SOFT
+lock = threading.Lock()
+lock.acquire()
+lock.acquire()
