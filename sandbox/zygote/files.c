@@ -139,7 +139,8 @@ static int prepare(files *f, const box_limits *l)
 {
     char opt[96];
     if (f->store >= 0) return 0;
-    f->all = mmap(NULL, MAX_ENTRIES * sizeof *f->all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!f->all)
+        f->all = mmap(NULL, MAX_ENTRIES * sizeof *f->all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (f->all == MAP_FAILED) {
         f->all = NULL;
         return -1;
