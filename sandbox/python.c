@@ -106,41 +106,48 @@ int python_capture(char *const *argv, int keep, char *text, size_t n, double tim
         dup2(out, 2);
         close_range((unsigned)keep, ~0u, 0);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setpgid(0, 0);
         execv(argv[0], argv);
         dprintf(2, "%s: %s\n", argv[0], strerror(errno));
         _exit(126);
     }
     close(p[1]);
     size_t at = 0;
-    bool late = pid < 0;
-    for (double end = wire_now() + timeout_s; !late;) {
+    int st = 0;
+    pid_t ended = 0;
+    bool late = false, open = true;
+    const double end = wire_now() + timeout_s;
+    while (pid > 0 && !late) {
         char more[512];
         struct pollfd f = {p[0], POLLIN, 0};
-        int ready = poll(&f, 1, 200);
+        int ready = poll(&f, open, open ? 20 : 1);
         if (ready > 0) {
             ssize_t k = read(p[0], more, sizeof more);
-            if (k <= 0) break;
-            if ((size_t)k > n - 1 - at) k = (ssize_t)(n - 1 - at); /* the rest is not looked at */
-            memcpy(text + at, more, (size_t)k);
-            at += (size_t)k;
+            open = k > 0;
+            if (k > (ssize_t)(n - 1 - at)) k = (ssize_t)(n - 1 - at); /* the rest is not looked at */
+            if (k > 0) memcpy(text + at, more, (size_t)k);
+            if (k > 0) at += (size_t)k;
+        } else if ((ended = waitpid(pid, &st, WNOHANG)) != 0) {
+            break; /* what it started may hold the pipe open: that is not waited for */
         }
         late = wire_now() > end;
     }
     close(p[0]);
     text[at] = 0;
     if (pid < 0) return -1;
-    if (late) kill(pid, SIGKILL);
-    int st = 0;
-    while (waitpid(pid, &st, 0) < 0)
-        if (errno != EINTR) return -1;
+    kill(-pid, SIGKILL);
+    while (ended == 0 && (ended = waitpid(pid, &st, 0)) < 0 && errno == EINTR) ended = 0;
+    if (ended < 0) return -1;
     return late ? -1 : WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
 }
 
 const char *python_last_line(char *text)
 {
-    for (size_t n = strlen(text); n && text[n - 1] <= ' '; n--) text[n - 1] = 0;
-    char *nl = strrchr(text, '\n');
-    return nl ? nl + 1 : text;
+    for (size_t n = strlen(text); n && (unsigned char)text[n - 1] <= ' '; n--) text[n - 1] = 0;
+    char *nl = strrchr(text, '\n'), *line = nl ? nl + 1 : text;
+    for (char *c = line; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
+    return line;
 }
 
 static status check_file(const char *path)
@@ -177,21 +184,27 @@ status python_find(const char *path, python_env *out)
                           (char *)(pw && pw->pw_dir ? pw->pw_dir : "/root"),
                           NULL};
     memset(text, 0, sizeof text);
-    int rc = python_capture(argv, 3, text, sizeof text, 60);
+    int rc = python_capture(argv, 3, text, sizeof text - 4, 60); /* what is behind stays zero: no string runs out */
     const char *end = text + sizeof text, *at = memmem(text, sizeof text, mark, sizeof mark);
-    if (!at || rc)
+    if (!at || rc) {
+        const char *line = python_last_line(text);
         return FAIL(ST_EINVAL, "sandbox.python: %s is not a Python 3.8 or newer (%s%.200s)", path,
-                    rc < 0 ? "no answer in a minute" : "it said: ", rc < 0 ? "" : python_last_line(text));
+                    rc < 0  ? "no answer in a minute"
+                    : *line ? "it said: "
+                            : "it said nothing",
+                    rc < 0 ? "" : line);
+    }
     at += sizeof mark;
     if (*at) return FAIL(ST_EINVAL, "sandbox.python: %s: %s", path, at);
     at++;
-    snprintf(out->exe, sizeof out->exe, "%s", at);
+    const char *exe = at;
     at += strlen(at) + 1;
     const char *last = at;
     int n = 0;
     for (; last < end && *last; last = python_next(last)) n++;
-    if (last >= end || (size_t)(last - at) >= sizeof out->paths || n > PYTHON_MOUNTS)
+    if (strlen(exe) >= sizeof out->exe || last >= end || (size_t)(last - at) >= sizeof out->paths || n > PYTHON_MOUNTS)
         return FAIL(ST_EINVAL, "sandbox.python: %s needs too many folders", path);
+    snprintf(out->exe, sizeof out->exe, "%s", exe);
     memcpy(out->paths, at, (size_t)(last - at));
     out->paths[last - at] = 0;
     for (int i = 0; i < PYTHON_MOUNTS; i++) out->mounts[i] = -1;

@@ -100,7 +100,7 @@ done
 HOME=$venv said "its virtual environment is $venv: boxes would see" --python "$venv/bin/python"
 printf '#!/bin/sh\necho first\necho the last line\nexit 3\n' >"$dir/script" && chmod +x "$dir/script"
 said "is not a Python 3.8 or newer (it said: the last line)" --python "$dir/script"
-printf '#!/bin/sh\nsleep 0.1; kill -9 $$\n' >"$dir/script"
+printf '#!/bin/sh\nsleep 600 & kill -9 $$\n' >"$dir/script"
 said "is not a Python 3.8 or newer" --python "$dir/script"
 
 # Without namespaces: what of the machine a box may read is Landlock's to say, and the environment is part of it.
