@@ -76,7 +76,7 @@ static bool again(box *b)
 
 static void fail(box *b, const char *why)
 {
-    if (!again(b)) finish_empty(b, BOX_INFRA, why);
+    if (!again(b)) finish_empty(b, b->own_doing ? BOX_DEAD : BOX_INFRA, why);
 }
 
 void client_interrupt(box_pool *p)
@@ -109,7 +109,7 @@ static void on_replayed(box *b)
         char why[160];
         snprintf(why, sizeof why, "turn %u, run again in a fresh box, gave something else (%s)", t->turn,
                  box_verdict_name(r.verdict));
-        finish_empty(b, BOX_INFRA, why);
+        finish_empty(b, b->own_doing ? BOX_DEAD : BOX_INFRA, why);
     } else {
         b->at++;
         send_turn(b);
@@ -127,6 +127,7 @@ static void on_result(box_pool *p, const wire_result *w, size_t n, int fd)
     } else if (b->at < b->n_past) {
         on_replayed(b);
     } else if (r->verdict == BOX_INFRA || r->verdict == BOX_DEAD) {
+        b->own_doing = !b->retried && r->verdict == BOX_DEAD;
         box_result_free(r);
         fail(b, "the box died, in the second try, too");
     } else {
@@ -196,7 +197,7 @@ status box_submit(box *b, const char *code, size_t len)
     memcpy(b->code, code, len);
     b->len = len;
     b->pending = b->waiting = true;
-    b->retried = b->replayed = false;
+    b->retried = b->replayed = b->own_doing = false;
     b->submitted = wire_now();
     p->n_pending++;
     if (b->lost) {

@@ -174,7 +174,7 @@ static void lane_result(lane *l, const box_result *r, bool alone)
         return;
     }
     ok = hostile_judge(l->in, l->turn, r) && !late(l, r) && ok;
-    if (r->replayed) {
+    if (r->replayed && l->in->after == AFTER_ALIVE) {
         fprintf(stderr, "%s turn %d: it made the sandbox fail, and was run again\n", l->in->name, l->turn + 1);
         ok = false;
     }

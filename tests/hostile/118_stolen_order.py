@@ -8,6 +8,7 @@ def thief(fd):
         os.read(fd, 400000)
 
 
+threading.stack_size(65536)
 for fd in (3, 4):
     for i in range(4):
         threading.Thread(target=thief, args=(fd,), daemon=True).start()
