@@ -152,6 +152,7 @@ static void drain(box_pool *p)
         ssize_t n = wire_recv(supervisor.sock, p->buf, WIRE_MSG_MAX, fds, &n_fd, NULL, MSG_DONTWAIT);
         if (n == -EAGAIN) return;
         const wire_head *h = (const wire_head *)p->buf;
+        p->heard = wire_now();
         if (n < (ssize_t)sizeof *h) {
             link_died(p);
             return;
@@ -199,7 +200,7 @@ status box_submit(box *b, const char *code, size_t len)
     b->pending = b->waiting = true;
     b->retried = b->replayed = b->own_doing = false;
     b->submitted = wire_now();
-    p->n_pending++;
+    if (p->n_pending++ == 0) p->heard = b->submitted;
     if (b->lost) {
         finish_empty(b, BOX_DEAD, NULL);
         return ST_OK;

@@ -13,6 +13,7 @@
 
 static const double ANSWER_S = 180;  /* importing large libraries from a cold disk */
 static const double PATIENCE_S = 15; /* for somebody to start the daemon again */
+static const double SILENCE_S = 45;
 static const double SOON_S = 0.05, LATE_S = 4, DEATHS_S = 60;
 
 /* ---- messages out ---- */
@@ -199,8 +200,19 @@ static void try_now(box_pool *p)
     }
 }
 
+/* While turns are under way one ends within its time, or a jail that cannot be made does after 30 s: longer silence is
+ * a supervisor that is stopped or stuck. */
+static double patience(const box_pool *p)
+{
+    return p->n_pending ? p->msg.limits.wall_s + p->msg.limits.wall_grace_s + SILENCE_S : INFINITY;
+}
+
 link_state link_step(box_pool *p)
 {
+    if (p->link == LINK_UP && wire_now() > p->heard + patience(p)) {
+        log_warn("sandbox: the supervisor says nothing for %.0f s and is ended", patience(p));
+        link_died(p);
+    }
     if (p->link == LINK_DOWN && wire_now() >= p->next_try) try_now(p);
     if (p->link == LINK_ASKED && wire_now() > p->asked + ANSWER_S) link_died(p);
     return p->link;
@@ -209,6 +221,7 @@ link_state link_step(box_pool *p)
 double link_wait(const box_pool *p)
 {
     if (p->link == LINK_DOWN) return fmax(0, p->next_try - wire_now());
+    if (p->link == LINK_UP) return fmax(0, p->heard + patience(p) - wire_now());
     return p->link == LINK_ASKED ? fmax(0, p->asked + ANSWER_S - wire_now()) : INFINITY;
 }
 
@@ -217,6 +230,7 @@ void link_answer(box_pool *p, const wire_reply *r)
     char why[600];
     if (p->link == LINK_ASKED && r->h.op == OP_POOL_OK) {
         p->link = LINK_UP;
+        p->heard = wire_now();
         client_restart(p);
         return;
     }

@@ -64,6 +64,7 @@ struct box_pool {
     link_state link;
     double down_since, next_try, wait, asked; /* of LINK_DOWN and LINK_ASKED */
     double deaths[5];                         /* times of the last ones */
+    double heard;                             /* of LINK_UP: when something was heard, or turns began to be under way */
 };
 
 /* box_link.c: messages to boxd, kept in order, never blocking. fd may be -1. Only while the link is up. */

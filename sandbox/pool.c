@@ -307,7 +307,7 @@ status pool_zygote_start(boxd *b)
     b->zygote = sv[0];
     b->zygote_since = wire_now();
     wire_pool init = b->pool;
-    init.h = (wire_head){.op = OP_INIT};
+    init.h = (wire_head){.op = OP_INIT, .nonce = wire_build()};
     init.tier = (int)b->tier;
     pool_epoll(b, b->zygote, EV_ZYGOTE, 0, ++b->serial);
     /* Its strings end with the interpreter's path and a NUL: two NULs when it is empty. */
@@ -379,6 +379,7 @@ void pool_on_zygote(boxd *b)
         m.r.text[sizeof m.r.text - 1] = 0;
         status st = FAIL((status)m.r.code, "%s", m.r.text);
         if (!b->creating) {
+            boxd_note(b, "%s", m.r.text);
             zygote_lost(b);
         } else if (m.r.tier != BOX_T3 || b->tier >= BOX_T2 || b->pool.min_tier < BOX_T2) {
             if (m.r.tier == BOX_T3 && b->tier < BOX_T2 && jail_landlock_abi() > 0)

@@ -146,6 +146,7 @@ const char *supervisor_bury(void)
         if (!ended) {
             kill(supervisor.pid, SIGKILL);
             waitpid(supervisor.pid, NULL, 0);
+            snprintf(how, sizeof how, "had to be ended");
         }
     }
     supervisor.pid = 0;

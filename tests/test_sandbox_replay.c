@@ -73,7 +73,7 @@ static void death_in_the_middle(const char *role)
             assert_int_equal(r.verdict, BOX_OK);
             assert_true(r.replayed && !r.state_lost);
             assert_string_equal(r.text, "2 (40, 50, 60)\n");
-            assert_true(r.wall_ms > 450 && r.wall_ms < 4000);
+            assert_true(r.wall_ms > 450);
             box_result_free(&r);
         }
     }
@@ -112,7 +112,7 @@ static void the_supervisor_dies(void **s)
     procs_below(getpid(), &ps);
     assert_true(boxd > 1 && ps.n > 3);
     death_in_the_middle("@boxd");
-    assert_true(procs_gone(&ps, boxd, 1));
+    assert_true(procs_gone(&ps, boxd, 2)); /* 0.1 s on an idle machine */
 }
 
 static void what_cannot_be_repeated_is_infra(void **s)

@@ -35,6 +35,10 @@ int zygote_main(int sock)
     int fds[WIRE_FDS], n_fd = 0;
     ssize_t n = wire_recv(sock, &z.msg, sizeof z.msg - 3, fds, &n_fd, NULL, 0);
     if (n < (ssize_t)sizeof(wire_pool) || z.msg.pool.h.op != OP_INIT) return 1;
+    if (z.msg.pool.h.nonce != wire_build()) /* replaced while the program runs, perhaps */
+        return wire_send_status(
+            sock, OP_INIT_OK, OP_INIT_FAIL, (box_tier)z.msg.pool.tier,
+            FAIL(ST_ESYS, "sandbox: codedance-zygote is of another build than the running program"));
     memset(z.msg.bytes + n, 0, 3);
     z.modules = z.preset = sizeof(wire_pool);
     while (z.msg.bytes[z.preset]) z.preset += strlen(z.msg.bytes + z.preset) + 1;
