@@ -49,7 +49,7 @@ static struct {
     lane lanes[LANES];
     honest honest[HONEST];
     samples quiet, loaded, now; /* latencies of honest turns, ms, queue included */
-    samples own[2];             /* the part that is the turn's own by its result: quiet, loaded */
+    samples own[2], queue[2];   /* what of it was the turn's own by its result, and waiting: quiet, loaded */
     int hostile_turns, wrong, rushed, disturbed, late;
     double latest_ms;
     uint64_t random;
@@ -147,6 +147,7 @@ static void honest_result(honest *h, const box_result *r, bool quiet)
     }
     note(quiet ? &s.quiet : &s.loaded, ms);
     note(&s.own[!quiet], r->wall_ms);
+    note(&s.queue[!quiet], r->queue_ms);
     note(&s.now, ms);
     if (!ok || strcmp(r->text, text) != 0) {
         fprintf(stderr, "an honest box was disturbed: %s %s, lost %d, \"%.200s\" for \"%s\"\n",
@@ -268,12 +269,14 @@ static bool verdict(int minutes, const hostile_witness *w, const bench_pids *id)
         "{\"verdict\": \"%s\", \"minutes\": %d, \"hostile_turns\": %d, \"rushed\": %d, \"wrong\": %d, \"longest_ms\": "
         "%.0f, \"honest_turns\": %d, \"disturbed\": %d, \"quiet_p50_ms\": %.2f, \"quiet_p95_ms\": %.2f, "
         "\"loaded_p50_ms\": %.2f, \"loaded_p95_ms\": %.2f, \"ratio_p95\": %.2f, \"own_p95_ms\": [%.2f, %.2f], "
+        "\"queue_p95_ms\": [%.2f, %.2f], "
         "\"boxd_mib_per_min\": %.4f, \"zygote_mib_per_min\": %.4f, \"boxd_fds_per_min\": %.3f, "
         "\"zygote_fds_per_min\": %.3f, \"witnesses\": %d, \"left\": %d, \"cgroups_left\": %d}\n",
         ok ? "good" : "BAD", minutes, s.hostile_turns, s.rushed, s.wrong, s.latest_ms, s.quiet.n + s.loaded.n,
         s.disturbed, bench_percentile(s.quiet.v, s.quiet.n, 0.5), quiet, bench_percentile(s.loaded.v, s.loaded.n, 0.5),
         loaded, quiet > 0 ? loaded / quiet : 0, bench_percentile(s.own[0].v, s.own[0].n, 0.95),
-        bench_percentile(s.own[1].v, s.own[1].n, 0.95), mib[0], mib[1], fds[0], fds[1], seen, left, groups);
+        bench_percentile(s.own[1].v, s.own[1].n, 0.95), bench_percentile(s.queue[0].v, s.queue[0].n, 0.95),
+        bench_percentile(s.queue[1].v, s.queue[1].n, 0.95), mib[0], mib[1], fds[0], fds[1], seen, left, groups);
     return ok;
 }
 

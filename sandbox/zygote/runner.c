@@ -45,7 +45,7 @@ typedef struct runner {
     char *buf;
 } runner;
 
-enum { STOP_MS = 250 };
+enum { STOP_S = 1 };
 
 static double rusage_ms(const struct rusage *u)
 {
@@ -180,9 +180,9 @@ static double clock_of(pid_t pid)
 static volatile sig_atomic_t waited_enough;
 static void on_alarm(int sig) { waited_enough = sig; }
 
-static void alarm_after(int ms)
+static void alarm_after(int s)
 {
-    struct itimerval t = {{0, ms * 1000}, {0, ms * 1000}}; /* again and again: the first may come before the wait */
+    struct itimerval t = {{s, 0}, {s, 0}}; /* again and again: the first may come before the wait */
     waited_enough = 0;
     setitimer(ITIMER_REAL, &t, NULL);
 }
@@ -194,7 +194,7 @@ static int freeze(runner *r)
     siginfo_t si = {0};
     int e;
     kill(-r->cur, SIGSTOP);
-    alarm_after(STOP_MS);
+    alarm_after(STOP_S);
     do e = waitid(P_PID, (id_t)r->cur, &si, WSTOPPED | WEXITED | WNOWAIT);
     while (e < 0 && errno == EINTR && !waited_enough);
     alarm_after(0);
