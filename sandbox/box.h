@@ -105,7 +105,7 @@ typedef struct box_result {
                            or NULL */
     int n_image;
     box_image *images; /* RGB8, checked */
-    double wall_ms, cpu_ms, queue_ms, peak_mib;
+    double wall_ms, cpu_ms, queue_ms, peak_mib; /* queue_ms: waiting for its turn to run, not in wall_ms */
     bool state_lost; /* earlier turns' variables are gone */
     bool replayed;   /* the sandbox failed and this turn, or earlier ones before it, ran again in a fresh box */
     box_tier tier;

@@ -190,8 +190,9 @@ void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
     bool keep = false;
     box_verdict v = verdict_of(b, x, e, &r->code, &keep);
     r->verdict = (int)v;
-    r->wall_ms = 1e3 * (now - x->started);
-    r->queue_ms = 1e3 * (x->started - x->queued);
+    schedule_ended(x, now);
+    r->wall_ms = 1e3 * (now - x->started - x->paused_s);
+    r->queue_ms = 1e3 * (x->started - x->queued + x->paused_s);
     r->tier = (int)b->tier;
     r->state_lost = x->has_state && (!e || (e->state_lost && !keep));
     if (e) {
@@ -367,7 +368,8 @@ static void on_exec(boxd *b, boxrec *x, const wire_run *m, size_t n)
 void boxd_queue(boxd *b, boxrec *x)
 {
     x->queued = wire_now();
-    x->started = 0;
+    x->started = x->paused_s = 0;
+    x->paused = false;
     x->stage = 0;
     x->cause = BOX_OK;
     forget_output(x);
@@ -431,7 +433,7 @@ static bool on_client(boxd *b)
 /* Seconds until the next deadline, and acts on those that passed. */
 static double run_clocks(boxd *b)
 {
-    double now = wire_now(), next = 3600;
+    double now = wire_now(), next = schedule_next(b, now);
     for (int i = 0; i < b->n_jail; i++) {
         jailrec *j = &b->jails[i];
         if (j->state == JAIL_STARTING || j->state == JAIL_RESETTING) {
@@ -440,7 +442,7 @@ static double run_clocks(boxd *b)
         }
         if (j->state != JAIL_RUNNING) continue;
         boxrec *x = j->box;
-        if (b->queue && j->since + POOL_FRESH_S > now) next = fmin(next, j->since + POOL_FRESH_S - now);
+        if (x->paused && x->stage == 0) continue; /* its clock stands still */
         if (now < x->deadline) {
             next = fmin(next, x->deadline - now);
             continue;
@@ -541,7 +543,7 @@ int boxd_main(int sock, const boxd_place *place)
     pool_epoll(&b, b.term, EV_TERM, 0, 0);
     if (b.parent >= 0) pool_epoll(&b, b.parent, EV_TERM, 0, 0);
     for (bool on = true; on;) {
-        if (b.pool_on) pool_schedule(&b);
+        if (b.pool_on) schedule_run(&b);
         double wait = b.pool_on ? run_clocks(&b) : 3600;
         struct epoll_event ev[64];
         int n = epoll_wait(b.ep, ev, 64, (int)ceil(1e3 * wait));

@@ -1,4 +1,5 @@
-/* The supervisor's own state. boxd.c: the loop, the client's messages, results. pool.c: zygote, jails, admission.
+/* The supervisor's own state. boxd.c: the loop, the client's messages, results. pool.c: zygote, jails. schedule.c:
+ * which turns run.
  * verdict.c: from facts and claims to a verdict. canary.c: attacks on a jail before it may be used. */
 #ifndef SANDBOX_BOXD_H
 #define SANDBOX_BOXD_H
@@ -41,6 +42,10 @@ struct boxrec {
     box_verdict cause; /* why it was interrupted or killed; BOX_OK = it was not */
     int64_t oom_before, pids_before;
     double cpu_before;
+    /* its share of the processors (schedule.c): stopped in favour of others, since when, how long before that; not
+     * computing when last looked at, when that was, its CPU time then */
+    bool paused, idle;
+    double paused_at, paused_s, checked, cpu_seen;
     /* output: head[0..n_head), then the last bytes in a ring */
     char *head;
     size_t n_head, tail_at;
@@ -87,7 +92,7 @@ typedef struct boxd {
 status pool_zygote_start(boxd *b);
 void pool_zygote_stop(boxd *b);
 void pool_on_zygote(boxd *b);
-void pool_schedule(boxd *b); /* assigns spares to waiting boxes, starts more */
+int pool_jail_start(boxd *b); /* 0 if a jail is being made, -1 if none can be now */
 void pool_jail_kill(boxd *b, jailrec *j);
 void pool_box_release(boxd *b, boxrec *x); /* its jail becomes a spare again or ends */
 void pool_on_jail(boxd *b, jailrec *j);    /* control channel readable */
@@ -95,7 +100,6 @@ void pool_on_exit(boxd *b, jailrec *j);    /* pidfd readable */
 void pool_run(boxd *b, boxrec *x);         /* sends the turn to its jail */
 void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial);
 
-#define POOL_FRESH_S 0.1 /* a turn that runs longer than this gives its place in a burst to another */
 
 enum { EV_CLIENT, EV_ZYGOTE, EV_TERM, EV_CTL, EV_OUT, EV_PIDFD };
 
@@ -109,6 +113,11 @@ void boxd_give_up(boxd *b, const char *why);                                    
 void boxd_queue(boxd *b, boxrec *x); /* its code is set: run it as soon as a jail is free */
 boxrec *boxd_box_new(boxd *b, uint32_t id);
 void boxd_box_free(boxd *b, boxrec *x);
+
+/* schedule.c */
+void schedule_run(boxd *b); /* gives jails to waiting boxes, starts and resumes turns, pauses others, makes jails */
+double schedule_next(const boxd *b, double now); /* seconds until it wants to be called again */
+void schedule_ended(boxrec *x, double now);      /* a turn ended: its pauses are over */
 
 /* verdict.c */
 box_verdict verdict_of(const boxd *b, const boxrec *x, const wire_end *e, int *code, bool *keep);

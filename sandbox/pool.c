@@ -63,8 +63,7 @@ static void set_state(boxd *b, jailrec *j, jail_state s)
     j->since = wire_now();
 }
 
-/* 0 if a jail is being made, -1 if none can be now */
-static int jail_start(boxd *b)
+int pool_jail_start(boxd *b)
 {
     jailrec *j = NULL;
     for (int i = 0; i < b->n_jail && !j; i++)
@@ -187,7 +186,9 @@ void pool_run(boxd *b, boxrec *x)
     wire_run m = {
         .h = {.op = OP_RUN, .id = x->id, .turn = x->turn, .nonce = nonce}, .seed = x->seed, .has_input = x->input >= 0};
     bool send_input = x->input >= 0 && !x->input_sent;
-    x->started = wire_now();
+    x->started = x->checked = wire_now();
+    x->paused_s = 0;
+    x->paused = x->idle = false;
     x->deadline = x->started + x->wall_s;
     x->state = BOX_TURN;
     set_state(b, j, JAIL_RUNNING);
@@ -195,54 +196,13 @@ void pool_run(boxd *b, boxrec *x)
         cgroup_peak_reset(&b->cg, j->cg);
         x->oom_before = cgroup_ooms(&b->cg, j->cg);
         x->pids_before = cgroup_pid_refusals(&b->cg, j->cg);
-        x->cpu_before = cgroup_cpu_ms(&b->cg, j->cg);
+        x->cpu_before = x->cpu_seen = cgroup_cpu_ms(&b->cg, j->cg);
     }
     if (!clean || wire_send(j->ctl, &m, sizeof m, x->code, x->len, &x->input, send_input)) {
         jail_lost(b, j, "its control channel closed");
         return;
     }
     x->input_sent |= send_input;
-}
-
-void pool_schedule(boxd *b)
-{
-    if (!b->zygote_ready || b->broken) return;
-    /* A burst of turns is let in a few at a time, so that each meets an idle machine and its clock measures its own
-     * work; one that has run for a while no longer counts, so that spinning code holds nobody up. */
-    int fresh = 0, want = 0;
-    double now = wire_now();
-    for (int i = 0; i < b->n_jail; i++)
-        fresh += b->jails[i].state == JAIL_RUNNING && b->jails[i].since > now - POOL_FRESH_S;
-    for (boxrec **at = &b->queue; *at;) {
-        boxrec *x = *at;
-        if (x->dead) { /* its jail ended while it waited */
-            *at = x->next;
-            boxd_fail_turn(b, x, BOX_DEAD);
-            continue;
-        }
-        bool can = fresh < b->pool.max_starting && (x->jail || b->n_spare);
-        if (!can) {
-            want += !x->jail;
-            at = &x->next;
-            continue;
-        }
-        *at = x->next;
-        if (!x->jail) {
-            int i = 0;
-            while (b->jails[i].state != JAIL_SPARE) i++;
-            x->jail = &b->jails[i];
-            b->jails[i].box = x;
-        }
-        fresh++;
-        pool_run(b, x);
-    }
-    b->queue_end = &b->queue;
-    while (*b->queue_end) b->queue_end = &(*b->queue_end)->next;
-    if (!b->creating) want += b->pool.spares - b->n_spare;
-    want -= b->n_resetting;
-    int limit = b->pool.max_starting;
-    while (b->n_starting < want && b->n_starting < limit)
-        if (jail_start(b)) break;
 }
 
 /* ---- the zygote ---- */

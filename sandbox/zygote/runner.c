@@ -458,6 +458,10 @@ static void on_order(runner *r)
         if (r->st != IDLE || n < (ssize_t)sizeof(wire_run)) _exit(1);
         start(r, (wire_run *)r->buf, (size_t)n);
         break;
+    case OP_PAUSE:
+    case OP_RESUME:
+        if (r->st == RUNNING) kill(-r->cur, h->op == OP_PAUSE ? SIGSTOP : SIGCONT);
+        break;
     case OP_INTERRUPT:
         if (r->st == RUNNING) kill(r->cur, SIGINT);
         break;

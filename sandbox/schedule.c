@@ -1,0 +1,139 @@
+#include <math.h>
+
+#include "sandbox/boxd.h"
+
+/* Which turns run. A burst is let in a few at a time, so that each meets an idle machine and its clock measures its own
+ * work. A turn that goes on for longer keeps computing only as far as the short ones leave room: it is stopped
+ * meanwhile (SIGSTOP takes effect at the way out of the kernel, where nothing is locked; a lower weight instead made
+ * forks of all others wait for one that held a lock and did not get a processor). Its clock stands still; the pause is
+ * queue time. One long turn runs on whatever comes, and the oldest first, so that all of them end. */
+static const double FRESH_S = 0.1;
+
+typedef struct tally {
+    int fresh, busy, waiting;  /* turns that run: short so far; longer and computing; those paused */
+    boxrec *youngest, *oldest; /* of the busy, of the paused */
+} tally;
+
+/* One that sleeps takes nothing from the others. Only control groups tell; without them all are taken for busy. */
+static void look_at(boxd *b, boxrec *x, double now)
+{
+    if (now < x->checked + FRESH_S || x->jail->cg < 0) return;
+    double cpu = cgroup_cpu_ms(&b->cg, x->jail->cg);
+    x->idle = cpu >= 0 && cpu - x->cpu_seen < 100 * (now - x->checked); /* a tenth of a processor */
+    x->checked = now;
+    x->cpu_seen = cpu;
+}
+
+static tally count_turns(boxd *b, double now)
+{
+    tally t = {0};
+    for (int i = 0; i < b->n_jail; i++) {
+        boxrec *x = b->jails[i].box;
+        if (b->jails[i].state != JAIL_RUNNING || x->stage > 0) continue; /* past its time: it is being ended */
+        if (x->paused) {
+            t.waiting++;
+            if (!t.oldest || x->started < t.oldest->started) t.oldest = x;
+        } else if (now - x->started - x->paused_s < FRESH_S) {
+            t.fresh++;
+        } else {
+            look_at(b, x, now);
+            if (x->idle) continue;
+            t.busy++;
+            if (!t.youngest || x->started > t.youngest->started) t.youngest = x;
+        }
+    }
+    return t;
+}
+
+static void pause_turn(boxd *b, boxrec *x, bool on, double now)
+{
+    wire_head h = {.op = on ? OP_PAUSE : OP_RESUME};
+    if (wire_send(x->jail->ctl, &h, sizeof h, NULL, 0, NULL, 0)) return; /* its channel closed: that is an event too */
+    x->paused = on;
+    x->checked = now;
+    x->cpu_seen = cgroup_cpu_ms(&b->cg, x->jail->cg);
+    if (on) {
+        x->paused_at = now;
+    } else {
+        x->paused_s += now - x->paused_at;
+        x->deadline += now - x->paused_at;
+    }
+}
+
+void schedule_ended(boxrec *x, double now)
+{
+    if (x->paused) x->paused_s += now - x->paused_at;
+    x->paused = false;
+}
+
+/* As many as give the short ones a processor each, as far as there are any; one at least. */
+static int long_turns(const boxd *b, int fresh)
+{
+    int most = b->pool.max_starting, room = most / 2 - fresh;
+    return fresh == 0 ? most : room > 1 ? room : 1;
+}
+
+static void start_turn(boxd *b, boxrec *x)
+{
+    if (!x->jail) {
+        int i = 0;
+        while (b->jails[i].state != JAIL_SPARE) i++;
+        x->jail = &b->jails[i];
+        b->jails[i].box = x;
+    }
+    pool_run(b, x);
+}
+
+void schedule_run(boxd *b)
+{
+    if (!b->zygote_ready || b->broken) return;
+    int want = 0;
+    double now = wire_now();
+    tally t = count_turns(b, now);
+    for (boxrec **at = &b->queue; *at;) {
+        boxrec *x = *at;
+        if (x->dead) { /* its jail ended while it waited */
+            *at = x->next;
+            boxd_fail_turn(b, x, BOX_DEAD);
+            continue;
+        }
+        if (t.fresh < b->pool.max_starting && (x->jail || b->n_spare)) {
+            *at = x->next;
+            t.fresh++;
+            start_turn(b, x);
+        } else {
+            want += !x->jail;
+            at = &x->next;
+        }
+    }
+    b->queue_end = &b->queue;
+    while (*b->queue_end) b->queue_end = &(*b->queue_end)->next;
+    for (t = count_turns(b, now); t.youngest && t.busy > long_turns(b, t.fresh); t = count_turns(b, now)) {
+        pause_turn(b, t.youngest, true, now);
+        if (!t.youngest->paused) break;
+    }
+    for (; t.oldest && t.busy < long_turns(b, t.fresh); t = count_turns(b, now)) {
+        pause_turn(b, t.oldest, false, now);
+        if (t.oldest->paused) break;
+    }
+    if (!b->creating) want += b->pool.spares - b->n_spare;
+    want -= b->n_resetting;
+    while (b->n_starting < want && b->n_starting < b->pool.max_starting)
+        if (pool_jail_start(b)) break;
+}
+
+double schedule_next(const boxd *b, double now)
+{
+    bool waiting = b->queue != NULL, several = false;
+    double next = 3600;
+    int n = 0;
+    for (int i = 0; i < b->n_jail; i++) {
+        const boxrec *x = b->jails[i].box;
+        if (b->jails[i].state != JAIL_RUNNING) continue;
+        several = ++n > 1;
+        waiting |= x->paused;
+        double ran = now - x->started - x->paused_s;
+        if (!x->paused && ran < FRESH_S) next = fmin(next, FRESH_S - ran);
+    }
+    return waiting ? fmin(next, FRESH_S) : several ? next : 3600;
+}
