@@ -69,6 +69,18 @@ else # not scored at all
         no "a trajectory that the sandbox failed is not masked"
 fi
 
+# ---- the boxes of a daemon
+"$exe" boxd --listen "$tmp/boxd.sock" >"$tmp/boxd.log" 2>&1 &
+daemon=$!
+for _ in $(seq 300); do grep -q listening "$tmp/boxd.log" && break; sleep 0.1; done
+if tiny_train socket "${slow[@]}" --set sandbox.socket="$tmp/boxd.sock"; then
+    [ "$(weights whole)" = "$(weights socket)" ] && ok "the same weights with the boxes of a daemon" || no "a daemon's boxes give other weights"
+    grep -q 'client .* served' "$tmp/boxd.log" || no "nobody used the daemon"
+else bad=1; fi
+kill $daemon
+wait $daemon || no "the daemon ended with $?"
+[ -e "$tmp/boxd.sock" ] && no "the daemon left its socket"
+
 # ---- the whole job
 job=("$exe")
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
