@@ -28,20 +28,22 @@ static tensor ints(int64_t rows, int64_t cols, int32_t step) /* 0, step, 2 step,
 static void line(const char *what, double seconds, double flops)
 {
     printf("| %s | %.1f us | ", what, 1e6 * seconds);
-    if (flops > 0) printf("%.0f GFLOP/s, %.2f of peak |\n", 1e-9 * flops / seconds, 1e-9 * flops / seconds / peak);
-    else printf("- |\n");
+    if (flops > 0)
+        printf("%.0f GFLOP/s, %.2f of peak |\n", 1e-9 * flops / seconds, 1e-9 * flops / seconds / peak);
+    else
+        printf("- |\n");
 }
 
 /* Best of many: on a busy machine some runs go undisturbed. */
-#define BEST(best, call)                                                                                               \
-    do {                                                                                                               \
-        best = 1e9;                                                                                                    \
-        for (int r = 0; r < 100; r++) {                                                                                \
-            double t_ = clock_now();                                                                                   \
-            call;                                                                                                      \
-            t_ = clock_now() - t_;                                                                                     \
-            if (t_ < best) best = t_;                                                                                  \
-        }                                                                                                              \
+#define BEST(best, call)                \
+    do {                                \
+        best = 1e9;                     \
+        for (int r = 0; r < 100; r++) { \
+            double t_ = clock_now();    \
+            call;                       \
+            t_ = clock_now() - t_;      \
+            if (t_ < best) best = t_;   \
+        }                               \
     } while (0)
 
 static void packed(int len, bool causal)
@@ -101,8 +103,8 @@ int main(int argc, char **argv)
         return 1;
     }
     peak = b->peak_gflops(b);
-    printf("%s; %d heads on %d kv heads of %d; FMA peak %.0f GFLOP/s\n\n| what | time | rate |\n|---|---|---|\n", b->describe,
-           HEADS, KV, DIM, peak);
+    printf("%s; %d heads on %d kv heads of %d; FMA peak %.0f GFLOP/s\n\n| what | time | rate |\n|---|---|---|\n",
+           b->describe, HEADS, KV, DIM, peak);
     packed(36, false);
     packed(100, true);
     packed(256, true);

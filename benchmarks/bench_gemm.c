@@ -32,12 +32,13 @@ enum { FWD, DX, DW, PEER };
 
 #ifdef HAVE_DNNL
 /* Everything by dlsym, so that the benchmark runs without the library. */
-#define DNNL(X)                                                                                                        \
-    X(dnnl_engine_create)                                                                                              \
-    X(dnnl_stream_create) X(dnnl_memory_desc_init_by_strides) X(dnnl_matmul_desc_init) X(dnnl_memory_desc_init_by_tag) \
-        X(dnnl_primitive_desc_create) X(dnnl_primitive_desc_query_md) X(dnnl_memory_create) X(dnnl_primitive_create)   \
-            X(dnnl_primitive_execute) X(dnnl_stream_wait) X(dnnl_reorder_primitive_desc_create) X(dnnl_memory_destroy) \
-                X(dnnl_primitive_destroy)
+#define DNNL(X)                                                                                                  \
+    X(dnnl_engine_create)                                                                                        \
+    X(dnnl_stream_create)                                                                                        \
+    X(dnnl_memory_desc_init_by_strides)                                                                          \
+    X(dnnl_matmul_desc_init) X(dnnl_memory_desc_init_by_tag) X(dnnl_primitive_desc_create)                       \
+        X(dnnl_primitive_desc_query_md) X(dnnl_memory_create) X(dnnl_primitive_create) X(dnnl_primitive_execute) \
+            X(dnnl_stream_wait) X(dnnl_reorder_primitive_desc_create) X(dnnl_memory_destroy) X(dnnl_primitive_destroy)
 #define DECLARE(f) static __typeof__(&f) p_##f;
 DNNL(DECLARE)
 static dnnl_engine_t engine;

@@ -19,8 +19,8 @@ enum { LANES = 16, HONEST = 4, TRIES = 3, MINUTES = 24 * 60, SAMPLES = 1 << 20 }
 typedef struct lane {
     box *b;
     const hostile_input *in;
-    int turn, tries, stage; /* 0 free, 1 prelude, 2 turn */
-    double sent;
+    int turn, tries, stage; /* 0 free, 1 prelude, 2 turn, 3 waiting before one */
+    double sent, due;
 } lane;
 
 typedef struct honest {
@@ -44,7 +44,8 @@ static struct {
     box_pool *pool;
     box_input *picture;
     hostile_input *in;
-    int n_in, wide;
+    const hostile_input *usable[HOSTILE_FILES];
+    int n_in, n_usable, wide;
     char *prelude;
     lane lanes[LANES];
     honest honest[HONEST];
@@ -86,6 +87,17 @@ static void lane_open(lane *l)
     submit(l, 1, s.prelude);
 }
 
+static void lane_next(lane *l)
+{
+    const hostile_turn *t = &l->in->turn[l->turn];
+    if (t->pause_s > 0 && l->stage != 3) {
+        l->stage = 3;
+        l->due = clock_now() + t->pause_s;
+    } else {
+        submit(l, 2, t->code);
+    }
+}
+
 static void lane_start(lane *l, const hostile_input *in, int tries)
 {
     *l = (lane){.in = in, .tries = tries};
@@ -97,7 +109,7 @@ static void lane_result(lane *l, const box_result *r)
     double ms = 1e3 * (clock_now() - l->sent) - r->queue_ms;
     if (ms > s.latest_ms) s.latest_ms = ms;
     if (l->stage == 1 && r->verdict == BOX_OK) {
-        submit(l, 2, l->in->turn[l->turn].code);
+        lane_next(l);
         return;
     }
     bool ran_out = r->verdict == BOX_TIMEOUT_SOFT || r->verdict == BOX_TIMEOUT_HARD || r->verdict == BOX_CPU;
@@ -119,7 +131,7 @@ static void lane_result(lane *l, const box_result *r)
         if (fresh)
             lane_open(l);
         else
-            submit(l, 2, l->in->turn[l->turn].code);
+            lane_next(l);
         return;
     }
     box_close(l->b);
@@ -180,8 +192,10 @@ static int step(bool hostile, bool honest_on, bool quiet)
 {
     int busy = 0;
     for (int i = 0; i < s.wide && hostile; i++)
-        if (!s.lanes[i].stage) lane_start(&s.lanes[i], &s.in[draw() % (uint64_t)s.n_in], 0);
+        if (!s.lanes[i].stage) lane_start(&s.lanes[i], s.usable[draw() % (uint64_t)s.n_usable], 0);
     double now = clock_now();
+    for (int i = 0; i < s.wide; i++)
+        if (s.lanes[i].stage == 3 && now >= s.lanes[i].due) lane_next(&s.lanes[i]);
     for (int i = 0; i < HONEST && honest_on; i++)
         if (!s.honest[i].busy && now >= s.honest[i].next) honest_go(&s.honest[i]);
     box *d[32];
@@ -304,6 +318,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "tests/hostile cannot be read\n");
         return 1;
     }
+    int n = 0; /* without those that want modules this pool does not hold */
+    for (int i = 0; i < s.n_in; i++)
+        if (!s.in[i].needs[0]) s.usable[n++] = &s.in[i];
+    CHECK(n > 0);
+    s.n_usable = n;
     bench_pids id = bench_find();
     CHECK(id.zygote);
     double start = clock_now();

@@ -75,18 +75,15 @@ static bool set_key(hostile_input *in, hostile_turn *t, const char *key, const c
     else if (!strcmp(key, "has"))
         set_text(&t->has, value);
     else if (!strcmp(key, "needs"))
-        snprintf(in->needs, sizeof in->needs, "%.95s", value);
+        in->needs_cv2 |= snprintf(in->needs, sizeof in->needs, "%.95s", value) > 0 && strstr(value, "cv2");
     else if (!strcmp(key, "images"))
         t->n_image = atoi(value);
     else if (!strcmp(key, "pause"))
         t->pause_s = atof(value);
-    else if (!strcmp(key, "needs"))
-        in->needs_cv2 = !strcmp(value, "cv2");
     else if (!strcmp(key, "after"))
         in->after = !strcmp(value, "alive") ? AFTER_ALIVE : !strcmp(value, "lost") ? AFTER_LOST : AFTER_ANY;
     else
         return false;
-    if (!strcmp(key, "needs")) return in->needs_cv2;
     return !strcmp(key, "after") ? strstr("alive lost any", value) != NULL : true;
 }
 
