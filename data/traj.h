@@ -6,11 +6,11 @@
 #include "data/chat.h"
 
 /* How the episode ended. Only ANSWERED is a normal end; the config decides what happens to the others. */
-#define TRAJ_OUTCOMES(X)                                                                                      \
-    X(ANSWERED, "answered")                                                                                   \
-    X(NO_ANSWER, "no_answer")                                                                                 \
-    X(MAX_TURNS, "max_turns") X(MAX_TOKENS, "max_tokens") X(MAX_IMAGES, "max_images") X(TURN_CUT, "turn_cut") \
-        X(INFRA, "infra")
+#define TRAJ_OUTCOMES(X)      \
+    X(ANSWERED, "answered")   \
+    X(NO_ANSWER, "no_answer") \
+    X(MAX_TURNS, "max_turns") \
+    X(MAX_TOKENS, "max_tokens") X(MAX_IMAGES, "max_images") X(TURN_CUT, "turn_cut") X(INFRA, "infra")
 typedef enum traj_outcome {
 #define TRAJ_ENUM(id, name) TRAJ_##id,
     TRAJ_OUTCOMES(TRAJ_ENUM)
@@ -80,6 +80,7 @@ typedef struct traj {
     float *adv;  /* (n_tok) per-token advantage; NULL until computed */
     bool masked; /* takes no part in the loss (infra failure, or budget cut when so configured) */
     double wall_s, tool_wait_s;
+    uint64_t box_seed; /* of the box its code ran in, for codedance box --replay; 0: none ran */
 } traj;
 
 void traj_free(traj *t); /* zeroes; all-zero legal */

@@ -240,10 +240,10 @@ static status read_sample(sample *s, const json *j, const char *what)
 
 static status read_all(traj *t, const json *j)
 {
-    static const char *const known[] = {"prompt",   "index",     "sample", "ids",         "mask",
-                                        "logprobs", "images",    "turns",  "outcome",     "given_answer",
-                                        "acc",      "format_ok", "reward", "parts",       "adv_seq",
-                                        "adv",      "masked",    "wall_s", "tool_wait_s", NULL};
+    static const char *const known[] = {"prompt",      "index",    "sample",  "ids",          "mask",   "logprobs",
+                                        "images",      "turns",    "outcome", "given_answer", "acc",    "format_ok",
+                                        "reward",      "parts",    "adv_seq", "adv",          "masked", "wall_s",
+                                        "tool_wait_s", "box_seed", NULL};
     if (json_kind(j) != JSON_OBJECT) return FAIL(ST_EINVAL, "a trajectory must be a JSON object");
     TRY(check_keys(j, known));
     const json *prompt = NULL, *outcome = NULL;
@@ -261,7 +261,11 @@ static status read_all(traj *t, const json *j)
     TRY(get_text(j, "given_answer", true, &t->answer));
     TRY(read_score(t, j));
     TRY(json_need_num(j, "wall_s", &t->wall_s));
-    return json_need_num(j, "tool_wait_s", &t->tool_wait_s);
+    TRY(json_need_num(j, "tool_wait_s", &t->tool_wait_s));
+    char seed[17] = "", *end = seed;
+    if (json_get(j, "box_seed")) TRY(get_name(j, "box_seed", seed, sizeof seed));
+    t->box_seed = strtoull(seed, &end, 16);
+    return *end ? FAIL(ST_EINVAL, "'box_seed' must be hexadecimal digits") : ST_OK;
 }
 
 status traj_from_json(traj *t, sample *s, const json *j, const char *what)

@@ -3,7 +3,7 @@
  *    "images": [{"start", "grid", "w", "h", "file"}],
  *    "turns": [{"start", "end", "text", "code", "tool": {...}, "tool_text", "image_from", "n_image"}],
  *    "outcome", "given_answer", "acc", "format_ok", "reward", "parts": [{"name", "value"}], "adv_seq", "adv", "masked",
- *    "wall_s", "tool_wait_s"} */
+ *    "wall_s", "tool_wait_s", "box_seed": 16 hexadecimal digits, absent if no code ran} */
 #include "data/traj.h"
 
 #include <math.h>
@@ -146,5 +146,10 @@ void traj_to_json(const traj *t, const char *const *image_names, json_out *o)
     put_score(o, t);
     json_member_num(o, "wall_s", t->wall_s);
     json_member_num(o, "tool_wait_s", t->tool_wait_s);
+    if (t->box_seed) {
+        char seed[24];
+        snprintf(seed, sizeof seed, "%016llx", (unsigned long long)t->box_seed);
+        json_member_str(o, "box_seed", seed);
+    }
     json_close(o, '}');
 }

@@ -8,18 +8,6 @@
 
 enum { LINE_MAX_BYTES = 64 << 20 };
 
-static void member_int(json_out *o, const char *key, int64_t v)
-{
-    json_key(o, key);
-    json_put_int(o, v);
-}
-
-static void member_str(json_out *o, const char *key, const char *v)
-{
-    json_key(o, key);
-    json_put_str(o, v);
-}
-
 static void put_images(json_out *o, const box_image *im, int n)
 {
     json_key(o, "images");
@@ -28,9 +16,9 @@ static void put_images(json_out *o, const box_image *im, int n)
         char print[24];
         snprintf(print, sizeof print, "%016" PRIx64, box_image_print(&im[i]));
         json_open(o, '{');
-        member_int(o, "w", im[i].w);
-        member_int(o, "h", im[i].h);
-        member_str(o, "print", print);
+        json_member_int(o, "w", im[i].w);
+        json_member_int(o, "h", im[i].h);
+        json_member_str(o, "print", print);
         json_close(o, '}');
     }
     json_close(o, ']');
@@ -84,9 +72,9 @@ status box_record_begin(FILE *f, int64_t seed, box_tier tier, const record_input
     json_out o;
     json_begin(&o, false);
     json_open(&o, '{');
-    member_int(&o, "box", 1);
-    member_int(&o, "seed", seed);
-    member_str(&o, "tier", box_tier_name(tier));
+    json_member_int(&o, "box", 1);
+    json_member_int(&o, "seed", seed);
+    json_member_str(&o, "tier", box_tier_name(tier));
     put_images(&o, in->at, in->n);
     put_settings(&o, c);
     json_close(&o, '}');
@@ -95,18 +83,18 @@ status box_record_begin(FILE *f, int64_t seed, box_tier tier, const record_input
 
 static void put_result(json_out *o, const box_result *r)
 {
-    member_str(o, "verdict", box_verdict_name(r->verdict));
-    member_int(o, "exit", r->code);
-    member_str(o, "text", r->text);
+    json_member_str(o, "verdict", box_verdict_name(r->verdict));
+    json_member_int(o, "exit", r->code);
+    json_member_str(o, "text", r->text);
     json_key(o, "truncated");
     json_put_bool(o, r->truncated);
     json_key(o, "error");
     if (r->error_type[0] != '\0') {
         json_open(o, '{');
-        member_str(o, "type", r->error_type);
-        member_str(o, "message", r->error_message);
-        member_int(o, "line", r->error_line);
-        member_str(o, "source", r->error_source);
+        json_member_str(o, "type", r->error_type);
+        json_member_str(o, "message", r->error_message);
+        json_member_int(o, "line", r->error_line);
+        json_member_str(o, "source", r->error_source);
         json_close(o, '}');
     } else {
         json_put_null(o);
@@ -119,12 +107,80 @@ status box_record_turn(FILE *f, int turn, const char *code, size_t len, const bo
     json_out o;
     json_begin(&o, false);
     json_open(&o, '{');
-    member_int(&o, "turn", turn);
+    json_member_int(&o, "turn", turn);
     json_key(&o, "code");
     json_put_strn(&o, code, len);
     put_result(&o, r);
     json_close(&o, '}');
     return write_line(f, &o);
+}
+
+/* ---- trajectories of a run: the same lines, as far as they are known ---- */
+
+/* What the model was told of a turn stands for its text: see compare_told. */
+static void put_told(json_out *o, const json *turn, int number)
+{
+    const json *tool = json_get(turn, "tool"), *code = json_get(turn, "code");
+    const char *type = json_str(json_get(tool, "error_type"));
+    json_open(o, '{');
+    json_member_int(o, "turn", number);
+    json_key(o, "code");
+    json_put_strn(o, json_str(code), (size_t)json_len(code));
+    json_member_str(o, "verdict", json_str(json_get(tool, "verdict")));
+    json_member_int(o, "exit", 0);
+    const char *told = json_str(json_get(turn, "tool_text"));
+    json_member_str(o, "text", told != NULL ? told : "");
+    json_key(o, "told");
+    json_put_bool(o, true);
+    json_key(o, "error");
+    json_open(o, '{');
+    json_member_str(o, "type", type != NULL ? type : "");
+    json_member_int(o, "line", json_int(json_get(tool, "error_line")));
+    json_close(o, '}');
+    json_close(o, '}');
+}
+
+static status add_line(box_replay *r, json *j, int n)
+{
+    json **more = realloc(r->line, sizeof(json *) * (size_t)(n + 1));
+    if (more == NULL) {
+        json_free(j);
+        return FAIL(ST_ENOMEM, "no memory for %s", r->path);
+    }
+    r->line = more;
+    more[n] = j;
+    r->n = n;
+    return ST_OK;
+}
+
+/* Numbers the calls that ran and answered; a failure of ours had no effect and ends the trajectory. */
+static status read_trajectory(box_replay *r, const json *traj, const char *what)
+{
+    const char *seed = json_str(json_get(traj, "box_seed"));
+    const json *turns = json_get(traj, "turns");
+    if (seed == NULL) return FAIL(ST_EINVAL, "%s: no code ran in this trajectory (no \"box_seed\")", what);
+    status st = ST_OK;
+    for (int64_t i = -1; i < json_len(turns) && st == ST_OK; i++) {
+        json_out o;
+        json *j = NULL;
+        const json *turn = json_at(turns, i);
+        const char *verdict = json_str(json_get(json_get(turn, "tool"), "verdict"));
+        if (i >= 0 && (json_str(json_get(turn, "code")) == NULL || verdict == NULL || *verdict == '\0' ||
+                       strcmp(verdict, box_verdict_name(BOX_INFRA)) == 0))
+            continue;
+        json_begin(&o, false);
+        if (i >= 0) {
+            put_told(&o, turn, r->n + 1);
+        } else {
+            json_open(&o, '{');
+            json_member_int(&o, "seed", (int64_t)strtoull(seed, NULL, 16));
+            json_close(&o, '}');
+        }
+        st = json_parse(&j, o.text, o.len, what);
+        if (st == ST_OK) st = add_line(r, j, i >= 0 ? r->n + 1 : 0);
+        json_end(&o);
+    }
+    return st;
 }
 
 /* ---- reading ---- */
@@ -147,7 +203,7 @@ static status check_line(const box_replay *r, const json *j)
     return json_need_int(j, "exit", INT32_MIN, INT32_MAX, &v);
 }
 
-static status read_lines(box_replay *r, FILE *f)
+static status read_lines(box_replay *r, FILE *f, int64_t trajectory)
 {
     char *text = NULL, what[4200];
     size_t cap = 0;
@@ -156,20 +212,20 @@ static status read_lines(box_replay *r, FILE *f)
         ssize_t n = getline(&text, &cap, f);
         json *j = NULL;
         if (n < 0) break;
+        if (trajectory > 0 && i != trajectory) continue;
         n -= text[n - 1] == '\n';
         snprintf(what, sizeof what, "%.4000s:%d", r->path, i);
         st = n <= LINE_MAX_BYTES ? json_parse(&j, text, (size_t)n, what)
                                  : FAIL(ST_EINVAL, "%s: longer than %d MiB", what, LINE_MAX_BYTES >> 20);
-        if (st == ST_OK) st = check_line(r, j);
-        json **more = st == ST_OK ? realloc(r->line, sizeof(json *) * (size_t)i) : NULL;
-        if (more == NULL) {
-            json_free(j);
-            if (st == ST_OK) st = FAIL(ST_ENOMEM, "no memory for %s", what);
-            break;
+        if (st == ST_OK && trajectory == 0 && i == 1 && json_get(j, "turns") != NULL)
+            st = FAIL(ST_EINVAL, "%s: trajectories of a run: say which line with --trajectory N", r->path);
+        if (st == ST_OK && trajectory == 0) st = check_line(r, j);
+        if (st == ST_OK && trajectory == 0) {
+            st = add_line(r, j, i - 1);
+            continue;
         }
-        r->line = more;
-        more[i - 1] = j;
-        r->n = i - 1;
+        if (st == ST_OK) st = read_trajectory(r, j, what);
+        json_free(j);
     }
     if (st == ST_OK && ferror(f)) st = FAIL(ST_EIO, "%s: %s", r->path, strerror(errno));
     if (st == ST_OK && r->n < 1)
@@ -178,12 +234,12 @@ static status read_lines(box_replay *r, FILE *f)
     return st;
 }
 
-status box_replay_read(box_replay *r, const char *path)
+status box_replay_read(box_replay *r, const char *path, int64_t trajectory)
 {
     *r = (box_replay){.path = path};
     FILE *f = fopen(path, "rb");
     if (f == NULL) return FAIL(ST_EIO, "%s: %s", path, strerror(errno));
-    status st = read_lines(r, f);
+    status st = read_lines(r, f, trajectory);
     fclose(f);
     if (st == ST_OK)
         r->seed = json_int(json_get(r->line[0], "seed"));
@@ -225,6 +281,7 @@ static bool same_image(const json *j, const box_image *im)
 status box_replay_inputs(const box_replay *r, const record_inputs *in)
 {
     const json *all = json_get(r->line[0], "images");
+    if (all == NULL) return ST_OK; /* of a trajectory: not known */
     if (json_len(all) != in->n)
         return FAIL(ST_EINVAL, "%s: recorded with %lld picture(s), replayed with %d: give the same ones with --image",
                     r->path, (long long)json_len(all), in->n);
@@ -274,6 +331,24 @@ static status compare_error(const box_replay *r, int turn, const json *was, cons
     return ST_OK;
 }
 
+/* The model was told the printed text of a good turn and what became of its pictures, or "No output."; of a failed one
+ * not even that much in every configuration. */
+static status compare_told(const box_replay *r, int turn, const json *was, const box_result *now)
+{
+    const char *told = json_str(json_get(was, "text"));
+    const json *error = json_get(was, "error");
+    size_t n = strlen(now->text);
+    while (n > 0 && strchr("\r\n", now->text[n - 1]) != NULL) n--;
+    if (strcmp(json_str(json_get(error, "type")), now->error_type) != 0)
+        return differing_line(r, turn, "error's class", json_str(json_get(error, "type")), now->error_type);
+    if (json_int(json_get(error, "line")) != now->error_line)
+        return FAIL(ST_EINVAL, "%s: turn %d: recorded an error in line %lld, now in line %d", r->path, turn,
+                    (long long)json_int(json_get(error, "line")), now->error_line);
+    bool cut = strstr(told, " characters left out ...]") != NULL;
+    if (now->verdict != BOX_OK || cut || strncmp(told, now->text, n) == 0) return ST_OK;
+    return differing_line(r, turn, "text", told, now->text);
+}
+
 status box_replay_compare(const box_replay *r, int i, const box_result *now)
 {
     const json *was = r->line[1 + i];
@@ -283,6 +358,7 @@ status box_replay_compare(const box_replay *r, int i, const box_result *now)
         return FAIL(ST_EINVAL, "%s: turn %d: recorded verdict %s, now %s%s%s", r->path, turn, verdict,
                     box_verdict_name(now->verdict), now->error_type[0] != '\0' ? " " : "", now->error_type);
     if (now->verdict != BOX_OK && now->verdict != BOX_PY_ERROR && now->verdict != BOX_EXIT) return ST_OK;
+    if (json_bool(json_get(was, "told"))) return compare_told(r, turn, was, now);
     if (json_int(json_get(was, "exit")) != now->code)
         return FAIL(ST_EINVAL, "%s: turn %d: recorded exit %lld, now %d", r->path, turn,
                     (long long)json_int(json_get(was, "exit")), now->code);

@@ -27,8 +27,9 @@ typedef struct box_replay {
     int n;       /* turns */
     json **line; /* (1 + n) */
 } box_replay;
-/* Reads a record. ST_EINVAL says line and remedy. */
-status box_replay_read(box_replay *r, const char *path);
+/* Reads a record, or (trajectory > 0) that line of a run's trajectories.jsonl (data/traj.h), which has no settings and
+ * no pictures: what is told to the model is compared. ST_EINVAL says line and remedy. */
+status box_replay_read(box_replay *r, const char *path, int64_t trajectory);
 /* The recorded setting i of section sandbox as "sandbox.key=value", malloc'ed; NULL past the last. */
 char *box_replay_setting(const box_replay *r, int i);
 /* ST_EINVAL if these are not the recorded pictures. */

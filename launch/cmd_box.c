@@ -18,7 +18,7 @@ typedef struct box_args {
     arg_list images, files, sets;
     const char *preset, *limits, *tier, *out, *python;
     const char *record, *replay;
-    int64_t seed;
+    int64_t seed, trajectory;
     bool interactive;
 } box_args;
 
@@ -367,6 +367,8 @@ status cmd_box(int argc, char **argv)
         {"record", ARG_STR, &a.record, "OUT", "write what the turns were and gave to OUT, for --replay"},
         {"replay", ARG_STR, &a.replay, "RECORD",
          "run the recorded turns again with the recorded settings; fails where they give something else"},
+        {"trajectory", ARG_INT, &a.trajectory, "N",
+         "RECORD is a run's trajectories.jsonl: replay its line N, with the run's --config and the prompt's --image"},
         {"interactive", ARG_FLAG, &a.interactive, NULL, "many turns in one box, separated by lines starting with # %%"},
         {"config", ARG_LIST, &a.files, "FILE", "config whose sandbox section is used"},
         {"set", ARG_LIST, &a.sets, "S.K=V", "override a config key"},
@@ -378,10 +380,12 @@ status cmd_box(int argc, char **argv)
     if (a.replay == NULL && pos.n != 1) return args_usage("give one Python file, or - for standard input");
     if (a.replay != NULL && (pos.n > 0 || a.interactive))
         return args_usage("--replay takes its code from the record: give no Python file");
+    if (a.trajectory < 0 || (a.trajectory > 0 && a.replay == NULL))
+        return args_usage("--trajectory N is a line of the file given to --replay, from 1");
     config *cfg = NULL;
     box_config c = {0};
     box_replay replay = {0};
-    status st = a.replay != NULL ? box_replay_read(&replay, a.replay) : ST_OK;
+    status st = a.replay != NULL ? box_replay_read(&replay, a.replay, a.trajectory) : ST_OK;
     if (st == ST_OK) st = read_config(&cfg, &c, &a, &replay);
     if (a.preset != NULL) c.preset = (char *)(uintptr_t)a.preset; /* nobody writes to it */
     if (st == ST_OK) st = run(&a, pos.n > 0 ? pos.v[0] : NULL, &replay, cfg, &c);

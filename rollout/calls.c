@@ -81,7 +81,8 @@ static status start(run *r, session *s)
         const rollout_prompt *p = g->p;
         rng_key k = rng_make_key(p->seed, RNG_SANDBOX, p->step, p->prompt_id, (uint64_t)s->index, 0);
         TRY(make_input(g));
-        TRY(box_open(r->e->part.boxes, k.w[0] | (uint64_t)k.w[1] << 32, g->input, &s->box));
+        s->box_seed = k.w[0] | (uint64_t)k.w[1] << 32;
+        TRY(box_open(r->e->part.boxes, s->box_seed, g->input, &s->box));
         box_set_user(s->box, s);
     }
     const char *code = s->turns[s->n_turn - 1].code;

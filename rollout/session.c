@@ -285,6 +285,7 @@ void session_finish(session *s, const rollout_prompt *p, traj *out)
     out->answer = s->answer;
     out->wall_s = s->wall_s;
     out->tool_wait_s = s->tool_wait_s;
+    out->box_seed = s->box_seed;
     memset(&s->t.seq, 0, sizeof s->t.seq);
     s->t.image = NULL;
     s->t.n_image = s->t.n_borrowed = 0;

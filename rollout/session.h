@@ -56,6 +56,7 @@ typedef struct session {
     traj_outcome outcome;
     char *answer;
     double started, tool_wait_s, wall_s;
+    uint64_t box_seed;
     /* the call in flight (calls.c) */
     call_state call;
     box *box;

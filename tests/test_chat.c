@@ -410,7 +410,8 @@ static traj make_traj(const sample *s)
               .adv_seq = 0.3f,
               .masked = true,
               .wall_s = 1.5,
-              .tool_wait_s = 0.25};
+              .tool_wait_s = 0.25,
+              .box_seed = 0xfedcba9876543210u};
     t.id = copy_of(id, sizeof id);
     t.mask = copy_of(mask, sizeof mask);
     t.logp = copy_of(logp, sizeof logp);
@@ -497,7 +498,8 @@ static void test_traj_json(void **state)
         {"\"adv\":[0,", "\"adv\":[", "adv"},
         {"\"role\":\"user\"", "\"role\":\"u\"", "role"},
         {"\"tool\":{", "\"tool\":null,\"x_tool\":{", "tool"},
-        {"\"wall_s\":1.5", "\"wall_s\":\"1\"", "wall_s"}};
+        {"\"wall_s\":1.5", "\"wall_s\":\"1\"", "wall_s"},
+        {"\"fedcba9876543210\"", "\"fedcba987654321x\"", "box_seed"}};
     for (size_t i = 0; i < sizeof swaps / sizeof *swaps; i++) {
         char *at = strstr(a.text, swaps[i][0]), *text = calloc(1, a.len + 100);
         assert_non_null(at);
