@@ -47,12 +47,14 @@ static pid_t start(char *const argv[], const char *out)
 
 static void start_daemon(void)
 {
+    char group[16];
+    snprintf(group, sizeof group, "%d", geteuid() == 0 ? 65534 : (int)getegid());
     char *argv[] = {(char *)CODEDANCE_EXE,
                     (char *)"boxd",
                     (char *)"--listen",
                     path,
                     (char *)"--group",
-                    (char *)"65534",
+                    group,
                     (char *)"--max-clients",
                     (char *)"2",
                     (char *)"--set",
