@@ -27,6 +27,7 @@ void zygote_environment(const char *path)
     setenv("OMP_NUM_THREADS", "1", 1);
     setenv("MKL_NUM_THREADS", "1", 1);
     setenv("OPENCV_FOR_THREADS_NUM", "1", 1); /* wheels of it have a pool of their own */
+    setenv("OPENCV_LOG_TIMESTAMP", "0", 1);   /* its warnings tell milliseconds since it was loaded */
 }
 
 int zygote_main(int sock)

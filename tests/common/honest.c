@@ -1,4 +1,5 @@
-/* tests/honest: what a policy honestly writes, with the output it has to get. Same file format as tests/hostile. */
+/* tests/honest: what a policy honestly writes, with the output it has to get, and gets again in another pool. Same file
+ * format as tests/hostile. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,6 +22,8 @@ static struct {
     hostile_input *in;
     int n;
     char *modules; /* those that are there, each between spaces */
+    box_opts opts;
+    char *said[HOSTILE_FILES][HOSTILE_TURNS]; /* what two pools are to agree on */
 } suite;
 
 static void paint(uint8_t *rgb, int x0, int y0, int x1, int y1, uint8_t r, uint8_t g, uint8_t b)
@@ -58,30 +61,71 @@ static bool has_all(const char *needs)
     return true;
 }
 
+/* Everything the code decided, malloc'ed. */
+static char *answer_of(const box_result *r)
+{
+    char *text = NULL, prints[HOSTILE_TURNS * 24] = "";
+    for (int i = 0; i < r->n_image && i < HOSTILE_TURNS; i++)
+        sprintf(prints + strlen(prints), " %016llx", (unsigned long long)box_image_print(&r->images[i]));
+    if (asprintf(&text, "%s %d %s: %s (line %d: %s)%s\n%s", box_verdict_name(r->verdict), r->code, r->error_type,
+                 r->error_message ? r->error_message : "", r->error_line, r->error_source ? r->error_source : "",
+                 prints, r->text) < 0)
+        abort();
+    return text;
+}
+
+static int run_program(int i, bool again)
+{
+    const hostile_input *in = &suite.in[i];
+    box *b = NULL;
+    int failed = 0;
+    assert_int_equal(box_open(suite.pool, (uint64_t)i, suite.picture, &b), ST_OK);
+    for (int t = 0; t < in->n_turn; t++) {
+        box_result r = test_turn(suite.pool, b, in->turn[t].code);
+        char *said = answer_of(&r);
+        failed += !hostile_judge(in, t, &r) || r.replayed || r.state_lost;
+        if (!again) {
+            suite.said[i][t] = said;
+            said = NULL;
+        } else if (r.verdict != BOX_TIMEOUT_SOFT && strcmp(said, suite.said[i][t]) != 0) {
+            print_message("%s, turn %d, said\n%s\nand in another pool\n%s\n", in->name, t + 1, suite.said[i][t], said);
+            failed++;
+        }
+        free(said);
+        box_result_free(&r);
+    }
+    box_close(b);
+    return failed;
+}
+
 static void every_program_gets_its_output(void **s)
 {
     (void)s;
     int failed = 0, skipped = 0;
     for (int i = 0; i < suite.n; i++) {
-        const hostile_input *in = &suite.in[i];
-        box *b = NULL;
-        if (!has_all(in->needs)) {
-            print_message("%s: not run, needs %s\n", in->name, in->needs);
-            skipped++;
+        if (has_all(suite.in[i].needs)) {
+            failed += run_program(i, false);
             continue;
         }
-        assert_int_equal(box_open(suite.pool, (uint64_t)i, suite.picture, &b), ST_OK);
-        for (int t = 0; t < in->n_turn; t++) {
-            box_result r = test_turn(suite.pool, b, in->turn[t].code);
-            bool good = hostile_judge(in, t, &r) && !r.replayed && !r.state_lost;
-            failed += !good;
-            box_result_free(&r);
-        }
-        box_close(b);
+        print_message("%s: not run, needs %s\n", suite.in[i].name, suite.in[i].needs);
+        skipped++;
     }
     print_message("%d programs, %d of them not run\n", suite.n, skipped);
     assert_int_equal(failed, 0);
     assert_true(suite.n - skipped > 0);
+}
+
+/* Another zygote, and boxes taken in another order, so that jails have other pasts. */
+static void another_pool_gives_the_same_bytes(void **s)
+{
+    (void)s;
+    int failed = 0;
+    box_pool_destroy(suite.pool);
+    suite.pool = NULL;
+    assert_int_equal(box_pool_create(&suite.pool, &suite.opts), ST_OK);
+    for (int i = suite.n - 1; i >= 0; i--)
+        if (has_all(suite.in[i].needs)) failed += run_program(i, true);
+    assert_int_equal(failed, 0);
 }
 
 static char *modules(void)
@@ -104,15 +148,16 @@ int honest_main(int argc, char **argv, box_tier tier)
     suite.tier = tier;
     for (int i = 1; i < argc; i++) *(strchr(argv[i], '/') ? &suite.python : &suite.only) = argv[i];
     static const char *const imports[] = {"numpy", "PIL.Image", NULL};
-    box_opts o = {.imports = imports,
-                  .python = suite.python,
-                  .preset = "import numpy as np\n",
-                  .min_tier = tier,
-                  .spares = 2,
-                  .max_live = 4,
-                  .max_starting = 2};
-    box_limits_default(&o.limits);
-    status st = box_pool_create(&suite.pool, &o);
+    suite.opts = (box_opts){.imports = imports,
+                            .python = suite.python,
+                            .preset = "import numpy as np\n",
+                            .min_tier = tier,
+                            .spares = 2,
+                            .max_live = 4,
+                            .max_starting = 2};
+    box_limits_default(&suite.opts.limits);
+    suite.opts.limits.wall_s = 6;
+    status st = box_pool_create(&suite.pool, &suite.opts);
     if (st != ST_OK) {
         printf("%s%s\n", st == ST_EUNAVAIL ? "SKIP: " : "", fail_message());
         return st == ST_EUNAVAIL ? 77 : 1;
@@ -122,8 +167,11 @@ int honest_main(int argc, char **argv, box_tier tier)
     if (!suite.picture || !suite.modules ||
         !hostile_read(SOURCE_DIR "/tests/honest", tier, suite.only, &suite.in, &suite.n))
         return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_program_gets_its_output)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_program_gets_its_output),
+                                       cmocka_unit_test(another_pool_gives_the_same_bytes)};
     rc = cmocka_run_group_tests(tests, NULL, NULL);
+    for (int i = 0; i < suite.n; i++)
+        for (int t = 0; t < HOSTILE_TURNS; t++) free(suite.said[i][t]);
     hostile_free(suite.in, suite.n);
     free(suite.modules);
     box_input_release(suite.picture);
