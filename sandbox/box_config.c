@@ -90,7 +90,7 @@ status box_config_pool(const config *cfg, const box_opts *o, box_pool **out)
     for (const cfg_field *f = box_fields; f->key; f++) {
         char start[64];
         size_t n = (size_t)snprintf(start, sizeof start, "sandbox.%s: ", f->key);
-        if (strncmp(fail_message(), start, n)) continue;
+        if (strncmp(fail_message(), start, n) != 0) continue;
         (void)config_fail(cfg, "sandbox", f->key, "%s", fail_message() + n);
         break;
     }
