@@ -141,13 +141,18 @@ int python_capture(char *const *argv, int keep, char *text, size_t n, double tim
     return late ? -1 : WIFEXITED(st) ? WEXITSTATUS(st) : 128 + WTERMSIG(st);
 }
 
+static const char *make_printable(char *text)
+{
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
+    return text;
+}
+
 const char *python_last_line(char *text)
 {
     for (size_t n = strlen(text); n && (unsigned char)text[n - 1] <= ' '; n--) text[n - 1] = 0;
-    char *nl = strrchr(text, '\n'), *line = nl ? nl + 1 : text;
-    for (char *c = line; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f) *c = '?';
-    return line;
+    char *nl = strrchr(text, '\n');
+    return make_printable(nl ? nl + 1 : text);
 }
 
 static status check_file(const char *path)
@@ -185,7 +190,8 @@ status python_find(const char *path, python_env *out)
                           NULL};
     memset(text, 0, sizeof text);
     int rc = python_capture(argv, 3, text, sizeof text - 4, 60); /* what is behind stays zero: no string runs out */
-    const char *end = text + sizeof text, *at = memmem(text, sizeof text, mark, sizeof mark);
+    const char *end = text + sizeof text;
+    char *at = memmem(text, sizeof text, mark, sizeof mark);
     if (!at || rc) {
         const char *line = python_last_line(text);
         return FAIL(ST_EINVAL, "sandbox.python: %s is not a Python 3.8 or newer (%s%.200s)", path,
@@ -195,13 +201,15 @@ status python_find(const char *path, python_env *out)
                     rc < 0 ? "" : line);
     }
     at += sizeof mark;
-    if (*at) return FAIL(ST_EINVAL, "sandbox.python: %s: %s", path, at);
+    if (*at) return FAIL(ST_EINVAL, "sandbox.python: %s: %s", path, make_printable(at));
     at++;
     const char *exe = at;
     at += strlen(at) + 1;
     const char *last = at;
     int n = 0;
-    for (; last < end && *last; last = python_next(last)) n++;
+    bool whole = *exe == '/';
+    for (; last < end && *last; last = python_next(last), n++) whole &= *last == '/' && !strstr(last, "/../");
+    if (!whole) return FAIL(ST_EINVAL, "sandbox.python: %s tells of folders without their whole path", path);
     if (strlen(exe) >= sizeof out->exe || last >= end || (size_t)(last - at) >= sizeof out->paths || n > PYTHON_MOUNTS)
         return FAIL(ST_EINVAL, "sandbox.python: %s needs too many folders", path);
     snprintf(out->exe, sizeof out->exe, "%s", exe);
