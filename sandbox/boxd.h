@@ -16,6 +16,7 @@ typedef struct jailrec {
     uint32_t serial;              /* of this use of the table entry: events of an earlier one are stale */
     int ctl, out, img, pidfd, cg; /* cg: cgroup slot, -1 = none */
     int uses;
+    bool ahead; /* SPARE: has the process of the next box's first turn ready */
     double since; /* start of the state */
     boxrec *box;  /* PARKED and RUNNING */
 } jailrec;
@@ -71,7 +72,7 @@ typedef struct boxd {
     cgroup_set cg;
     jailrec *jails;
     int n_jail; /* table size */
-    int n_starting, n_spare, n_resetting;
+    int n_starting, n_spare, n_resetting, n_ahead;
     uint32_t serial;
     boxrec **boxes; /* by id % cap: ids are the client's slot numbers */
     int n_box;
@@ -93,6 +94,7 @@ status pool_zygote_start(boxd *b);
 void pool_zygote_stop(boxd *b);
 void pool_on_zygote(boxd *b);
 int pool_jail_start(boxd *b); /* 0 if a jail is being made, -1 if none can be now */
+void pool_jail_state(boxd *b, jailrec *j, jail_state s);
 void pool_jail_kill(boxd *b, jailrec *j);
 void pool_box_release(boxd *b, boxrec *x); /* its jail becomes a spare again or ends */
 void pool_on_jail(boxd *b, jailrec *j);    /* control channel readable */

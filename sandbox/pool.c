@@ -32,6 +32,8 @@ static void jail_forget(boxd *b, jailrec *j)
 {
     if (j->state == JAIL_STARTING) b->n_starting--;
     if (j->state == JAIL_SPARE) b->n_spare--;
+    if (j->ahead) b->n_ahead--;
+    j->ahead = false;
     if (j->state == JAIL_RESETTING) b->n_resetting--;
     int *fd[] = {&j->ctl, &j->out, &j->img, &j->pidfd};
     for (int i = 0; i < 4; i++) { /* closing takes them out of epoll: nobody else holds our ends */
@@ -54,11 +56,13 @@ void pool_jail_kill(boxd *b, jailrec *j)
     jail_forget(b, j);
 }
 
-static void set_state(boxd *b, jailrec *j, jail_state s)
+void pool_jail_state(boxd *b, jailrec *j, jail_state s)
 {
     b->n_starting += (s == JAIL_STARTING) - (j->state == JAIL_STARTING);
     b->n_spare += (s == JAIL_SPARE) - (j->state == JAIL_SPARE);
     b->n_resetting += (s == JAIL_RESETTING) - (j->state == JAIL_RESETTING);
+    if (j->ahead) b->n_ahead--;
+    j->ahead = false;
     j->state = s;
     j->since = wire_now();
 }
@@ -94,7 +98,7 @@ int pool_jail_start(boxd *b)
     close(ctl[1]);
     close(out[1]);
     for (int i = 3; i < n; i++) close(fds[i]);
-    set_state(b, j, JAIL_STARTING);
+    pool_jail_state(b, j, JAIL_STARTING);
     if (bad) {
         jail_forget(b, j);
         return -1;
@@ -143,7 +147,7 @@ void pool_on_jail(boxd *b, jailrec *j)
             return;
         }
         if (m.h.op == OP_READY && (j->state == JAIL_STARTING || j->state == JAIL_RESETTING)) {
-            set_state(b, j, JAIL_SPARE);
+            pool_jail_state(b, j, JAIL_SPARE);
             b->jail_failures = 0;
         } else if (m.h.op == OP_END && n == (ssize_t)sizeof m.end && j->state == JAIL_RUNNING && j->box) {
             boxd_turn_end(b, j->box, &m.end);
@@ -169,7 +173,7 @@ void pool_box_release(boxd *b, boxrec *x)
      * more than a turn, and a waiting one holds little beside what the zygote has. */
     wire_head h = {.op = OP_RESET};
     if (j->state == JAIL_PARKED && ++j->uses < USES_MAX && wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0) == 0)
-        set_state(b, j, JAIL_RESETTING);
+        pool_jail_state(b, j, JAIL_RESETTING);
     else
         pool_jail_kill(b, j);
 }
@@ -191,7 +195,7 @@ void pool_run(boxd *b, boxrec *x)
     x->paused = x->idle = false;
     x->deadline = x->started + x->wall_s;
     x->state = BOX_TURN;
-    set_state(b, j, JAIL_RUNNING);
+    pool_jail_state(b, j, JAIL_RUNNING);
     if (j->cg >= 0) {
         cgroup_peak_reset(&b->cg, j->cg);
         x->oom_before = cgroup_ooms(&b->cg, j->cg);

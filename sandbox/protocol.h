@@ -32,7 +32,7 @@ typedef enum wire_op {
     OP_INIT, OP_SPAWN,                                        /* boxd -> zygote */
     OP_PYTHON,                                                /* boxd -> opener -> zygote */
     OP_INIT_OK, OP_INIT_FAIL, OP_PID,                         /* zygote -> boxd */
-    OP_RUN, OP_PAUSE, OP_RESUME, OP_INTERRUPT, OP_KILL, OP_COMMIT, OP_ROLLBACK, OP_RESET, /* boxd -> runner */
+    OP_AHEAD, OP_RUN, OP_PAUSE, OP_RESUME, OP_INTERRUPT, OP_KILL, OP_COMMIT, OP_ROLLBACK, OP_RESET, /* boxd -> runner */
     OP_READY, OP_JAIL_FAIL, OP_END,                           /* runner -> boxd */
     OP_HELLO, OP_GO, OP_CLAIM                                 /* runner <-> holder */
 } wire_op;

@@ -76,10 +76,11 @@ static int long_turns(const boxd *b, int fresh)
 static void start_turn(boxd *b, boxrec *x)
 {
     if (!x->jail) {
-        int i = 0;
-        while (b->jails[i].state != JAIL_SPARE) i++;
-        x->jail = &b->jails[i];
-        b->jails[i].box = x;
+        jailrec *j = NULL; /* one that is ahead, if there is one */
+        for (int i = 0; i < b->n_jail && !(j && j->ahead); i++)
+            if (b->jails[i].state == JAIL_SPARE && (!j || b->jails[i].ahead)) j = &b->jails[i];
+        x->jail = j;
+        j->box = x;
     }
     pool_run(b, x);
 }
@@ -115,6 +116,14 @@ void schedule_run(boxd *b)
     for (; t.oldest && t.busy < long_turns(b, t.fresh); t = count_turns(b, now)) {
         pause_turn(b, t.oldest, false, now);
         if (t.oldest->paused) break;
+    }
+    for (int i = 0; i < b->n_jail && b->n_ahead < b->n_spare && b->n_ahead < b->pool.spares; i++) {
+        jailrec *j = &b->jails[i];
+        wire_head h = {.op = OP_AHEAD};
+        if (j->state != JAIL_SPARE || j->ahead || b->tier >= BOX_T2 || b->creating) continue;
+        if (wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0)) continue;
+        j->ahead = true;
+        b->n_ahead++;
     }
     if (!b->creating) want += b->pool.spares - b->n_spare;
     want -= b->n_resetting;

@@ -36,15 +36,34 @@ static int arrange(const holder_fds *f)
     return close_range(BOX_HOLDER_FDS, ~0u, 0);
 }
 
+/* Ready for model code. Pages are touched whether the box is known or not: the same code meets the same heap. */
+static void prepare(const jail *j, const box_limits *l, const holder_fds *f)
+{
+    /* Python is not told of the forks that led here: zygote and runner have one thread, so no lock needs renewing. */
+    rlim_t cpu = (rlim_t)(l->cpu_s + 0.999);
+    struct rlimit r = {cpu ? cpu : 1, RLIM_INFINITY}; /* the runner raises it between turns; a holder cannot */
+    setpgid(0, 0);
+    signal(SIGALRM, SIG_DFL);
+    if (arrange(f) || setrlimit(RLIMIT_CPU, &r)) _exit(72);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (jail_holder(j) != ST_OK) {
+        dprintf(2, "%s\n", fail_message());
+        _exit(73);
+    }
+    dup2(0, 1); /* nothing that comes before the turn belongs to it */
+    dup2(0, 2);
+    interp_touch();
+}
+
 static void turn(wire_run *run, size_t len, int side, const turn_log *again, int has_input)
 {
     static wire_claim c;
     memset(&c, 0, sizeof c);
     c.h = (wire_head){.op = OP_CLAIM, .turn = run->h.turn, .nonce = run->h.nonce};
     int ok = 1;
-    if (again) { /* first turn: nothing that the preset or turns run again print belongs to it */
-        dup2(0, 1);
-        dup2(0, 2);
+    if (again) { /* first turn: what the preset or turns run again print is not heard, either */
         wire_head ready = {.op = OP_HELLO,
                            .nonce = run->h.nonce}; /* jailed: from here on its end is the code's doing */
         if (wire_send(FD_CHANNEL, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(71);
@@ -111,28 +130,13 @@ static void take_positions(positions *p)
     }
 }
 
-_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
-                           const turn_log *again)
+/* Parked until the next turn, for ever. */
+static _Noreturn void park(const jail *j, wire_run *run, int has_input)
 {
-    /* Python is not told of the forks that led here: zygote and runner have one thread, so no lock needs renewing. */
-    int has_input = f->input >= 0;
-    rlim_t cpu = (rlim_t)(l->cpu_s + 0.999);
-    struct rlimit r = {cpu ? cpu : 1, RLIM_INFINITY}; /* the runner raises it between turns; a holder cannot */
-    setpgid(0, 0);
-    signal(SIGALRM, SIG_DFL);
-    if (arrange(f) || setrlimit(RLIMIT_CPU, &r)) _exit(72);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    if (jail_holder(j) != ST_OK) {
-        dprintf(2, "%s\n", fail_message());
-        _exit(73);
-    }
     static positions open_files;
     bool forked = false;
     int side = 0;
-    turn(run, run->h.len, side, again, has_input);
-    for (;;) { /* parked until the next turn */
+    for (;;) {
         ssize_t n = hear(FD_CHANNEL + side, run, WIRE_MSG_MAX);
         if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(n == 0 ? 0 : 74);
         if (j->tier >= BOX_T2) {
@@ -160,4 +164,31 @@ _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds 
         if (hear(FD_CHANNEL + side, &go, sizeof go) != (ssize_t)sizeof go) _exit(77);
         turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
     }
+}
+
+_Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
+                           const turn_log *again)
+{
+    int has_input = f->input >= 0;
+    prepare(j, l, f);
+    turn(run, run->h.len, 0, again, has_input);
+    park(j, run, has_input);
+}
+
+_Noreturn void holder_ahead(const jail *j, const box_limits *l, const holder_fds *f, void *buf)
+{
+    static const turn_log nothing;
+    wire_run *run = buf;
+    int fds[WIRE_FDS], n_fd = 0;
+    ssize_t n;
+    prepare(j, l, f);
+    struct pollfd p = {FD_CHANNEL, POLLIN, 0};
+    do {
+        if (poll(&p, 1, -1) < 0 && errno != EINTR) _exit(74);
+        n = wire_recv(FD_CHANNEL, run, WIRE_MSG_MAX, fds, &n_fd, NULL, MSG_DONTWAIT);
+    } while (n == -EAGAIN);
+    if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(n == 0 ? 0 : 74);
+    if (n_fd == 1 && (dup3(fds[0], FD_INPUT, O_CLOEXEC) < 0 || close(fds[0]))) _exit(72);
+    turn(run, (size_t)n - sizeof *run, 0, &nothing, n_fd == 1);
+    park(j, run, n_fd == 1);
 }

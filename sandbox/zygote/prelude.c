@@ -297,5 +297,13 @@ const char *const prelude_parts[] = {
     "        if pictures: run('show(img)', '<warm>')\n"
     "    _home.clear()\n"
     "    _home.update(keep)\n"
-    "    _first.clear()\n",
+    "    _first.clear()\n"
+    "\n"
+    "def touch():\n"
+    "    # A turn of nothing: what it writes to are the pages that a first turn would wait for.\n"
+    "    keep = dict(_home)\n"
+    "    open_box(0, None, None)\n"
+    "    run('x = 1\\nx', '<warm>')\n"
+    "    _home.clear()\n"
+    "    _home.update(keep)\n",
     NULL};

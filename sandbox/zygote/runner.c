@@ -27,6 +27,7 @@ typedef struct runner {
     int ctl, out, img, input, sig;
     int side[2][2];  /* two channels used in turn; [i][0] is ours, [i][1] the holders' */
     pid_t base, cur; /* holder of the last good state (0: none yet); holder of the turn under way */
+    pid_t ahead;     /* made ready for the next box's first turn; on side 0 */
     pid_t dying;     /* killed, not seen dead yet: it may still sit on a channel that is used again */
     int base_side, cur_side;
     state st;
@@ -62,6 +63,7 @@ static void note_death(runner *r, pid_t pid, int how, const struct rusage *u)
         r->cur_rss_kib = u->ru_maxrss;
     }
     if (pid == r->dying) r->dying = 0;
+    if (pid == r->ahead) r->ahead = 0;
     if (pid == r->base) {
         r->base = 0;
         r->base_lost = true;
@@ -293,8 +295,31 @@ static void log_keep(runner *r)
 
 /* ---- orders of boxd ---- */
 
+/* A holder whose box is not known yet: what does not depend on it is done by the time its turn comes. */
+static void make_ahead(runner *r)
+{
+    if (open_side(r)) _exit(1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        holder_fds f = {r->out, r->img, -1, {r->side[0][1], r->side[1][1]}};
+        holder_ahead(r->j, r->l, &f, r->buf);
+    }
+    if (pid < 0) return;
+    setpgid(pid, pid);
+    r->ahead = pid;
+}
+
 static void start_first(runner *r, wire_run *run)
 {
+    if (r->ahead && wire_send(r->side[0][0], run, sizeof *run, run + 1, run->h.len, &r->input, r->input >= 0) == 0) {
+        r->cur = r->ahead;
+        r->ahead = 0;
+        r->cur_side = 0;
+        r->st = WAIT_FIRST;
+        r->cpu_before_ms = clock_of(r->cur);
+        return;
+    }
+    kill_group(r->ahead);
     if (open_side(r)) _exit(1);
     pid_t pid = fork();
     if (pid == 0) {
@@ -431,7 +456,7 @@ static void reset(runner *r)
     close_side(r);
     if (r->input >= 0) close(r->input);
     r->input = -1;
-    r->base = r->cur = r->dying = 0;
+    r->base = r->cur = r->dying = r->ahead = 0;
     r->undo = false;
     r->base_lost = false;
     r->st = IDLE;
@@ -457,6 +482,9 @@ static void on_order(runner *r)
     case OP_RUN:
         if (r->st != IDLE || n < (ssize_t)sizeof(wire_run)) _exit(1);
         start(r, (wire_run *)r->buf, (size_t)n);
+        break;
+    case OP_AHEAD:
+        if (r->st == IDLE && !r->base && !r->ahead && !r->base_lost && r->j->tier < BOX_T2) make_ahead(r);
         break;
     case OP_PAUSE:
     case OP_RESUME:

@@ -27,5 +27,8 @@ enum {
 /* again: turns that made the state before (T2 only, where a holder cannot fork), run once more unheard. */
 _Noreturn void holder_main(const jail *j, const box_limits *l, const holder_fds *f, wire_run *run,
                            const turn_log *again);
+/* The same before its box is known: made ready, it waits for its first turn, with which the pictures come. buf holds a
+ * message. */
+_Noreturn void holder_ahead(const jail *j, const box_limits *l, const holder_fds *f, void *buf);
 
 #endif
