@@ -14,6 +14,7 @@
 
 #include "core/clock.h"
 #include "tests/common/boxes.h"
+#include "tests/common/hostile.h"
 #include "tests/common/procs.h"
 
 extern char **environ;
@@ -122,12 +123,12 @@ static things count_things(void)
 }
 
 /* This binary again, with ten boxes of two busy processes each. */
-static pid_t start_victim(pid_t *boxd, procs *ps)
+static pid_t start_victim(const char *how, pid_t *boxd, procs *ps)
 {
     int out[2];
     pid_t pid;
     char c;
-    char *argv[] = {(char *)"test_sandbox_pool", (char *)"--victim", NULL};
+    char *argv[] = {(char *)"test_sandbox_pool", (char *)how, NULL};
     assert_int_equal(pipe(out), 0);
     posix_spawn_file_actions_t fa;
     posix_spawn_file_actions_init(&fa);
@@ -143,12 +144,12 @@ static pid_t start_victim(pid_t *boxd, procs *ps)
     return pid;
 }
 
-static void killed(void (*how)(pid_t pid, pid_t boxd), bool at_once)
+static void killed_as(const char *victim, void (*how)(pid_t pid, pid_t boxd), bool at_once)
 {
     static procs ps;
     pid_t boxd, pid;
     things before = count_things();
-    pid = start_victim(&boxd, &ps);
+    pid = start_victim(victim, &boxd, &ps);
     int groups = procs_groups(boxd);
     how(pid, boxd);
     waitpid(pid, NULL, 0);
@@ -167,6 +168,8 @@ static void killed(void (*how)(pid_t pid, pid_t boxd), bool at_once)
     things after = count_things();
     assert_memory_equal(&before, &after, sizeof before);
 }
+
+static void killed(void (*how)(pid_t pid, pid_t boxd), bool at_once) { killed_as("--victim", how, at_once); }
 
 static void kill_client(pid_t pid, pid_t boxd)
 {
@@ -202,6 +205,14 @@ static void the_client_dies(void **s)
     (void)s;
     killed(kill_client, true);
 }
+/* Where no pid namespace ends what is in it. */
+static void the_client_dies_at_t2(void **s)
+{
+    (void)s;
+    killed_as("--victim-t2", kill_client, true);
+    killed_as("--victim-t2", kill_stopped, true);
+    killed_as("--victim-t2", kill_with_stopped_supervisor, true);
+}
 static void the_stopped_client_dies(void **s)
 {
     (void)s;
@@ -234,15 +245,17 @@ static void a_lost_zygote_program_is_named(void **s)
     assert_non_null(strstr(said, "same folder"));
 }
 
-static int victim(void)
+static int victim(const char *forks)
 {
     box_opts o = test_box_opts();
+    o.min_tier = BOX_T2;
     o.limits.wall_s = 60;
     if (box_pool_create(&pool, &o) != ST_OK) return 1;
     for (int i = 0; i < 10; i++) {
         box *b;
-        static const char code[] = "import os\nos.fork()\nwhile True: pass";
-        if (box_open(pool, 1, NULL, &b) != ST_OK || box_submit(b, code, sizeof code - 1) != ST_OK) return 1;
+        char code[64];
+        int n = snprintf(code, sizeof code, "import os\n%swhile True: pass", forks);
+        if (box_open(pool, 1, NULL, &b) != ST_OK || box_submit(b, code, (size_t)n) != ST_OK) return 1;
     }
     box *done;
     box_poll(pool, &done, 1, 1500);
@@ -252,9 +265,11 @@ static int victim(void)
 
 int main(int argc, char **argv)
 {
+    bool t2 = argc == 2 && !strcmp(argv[1], "--victim-t2");
+    if (t2 && hostile_deny_namespaces()) return 1;
     int rc = box_boot(argc, argv, CODEDANCE_EXE);
     if (rc >= 0) return rc;
-    if (argc == 2 && !strcmp(argv[1], "--victim")) return victim();
+    if (argc == 2 && !strncmp(argv[1], "--victim", 8)) return victim(t2 ? "" : "os.fork()\n");
     box_opts o = test_box_opts();
     status st = box_pool_create(&pool, &o);
     if (st == ST_EUNAVAIL) {
@@ -269,6 +284,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_box_dies_alone),
         cmocka_unit_test(honest_boxes_beside_hostile_ones),
         cmocka_unit_test(the_client_dies),
+        cmocka_unit_test(the_client_dies_at_t2),
         cmocka_unit_test(the_stopped_client_dies),
         cmocka_unit_test(the_client_of_a_stopped_supervisor_dies),
         cmocka_unit_test(all_are_killed_and_the_next_one_sweeps),
