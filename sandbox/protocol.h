@@ -83,7 +83,7 @@ typedef enum claim_kind { CLAIM_OK, CLAIM_ERROR, CLAIM_EXIT } claim_kind;
 /* What a holder says about its turn. */
 typedef struct wire_claim {
     wire_head h;
-    int32_t kind, code, line, n_image, images_dropped, message_len;
+    int32_t kind, code, line, n_image, images_dropped, message_len, mapped; /* mapped: files, perhaps */
     int64_t children_cpu_us, max_rss_kib;
     char type[48], source[WIRE_SOURCE_MAX]; /* source: text of the line at fault */
     wire_image image[WIRE_IMAGES];

@@ -118,6 +118,14 @@ static void open_files_keep_their_places(void **s)
     says(b, "import numpy as np\nm = np.memmap('map', np.uint8, 'w+', shape=(9,))\nm[:] = 1", "");
     ends(b, "m[:] = 2\nm.flush()\n1 / 0", BOX_PY_ERROR);
     says(b, "int(m.sum()), open('map', 'rb').read()[0]", "(9, 1)\n");
+    for (int i = 3; i < 6; i++) { /* a mapping writes without a call that files would be noticed by */
+        char code[64], text[32];
+        snprintf(code, sizeof code, "m[:] = %d", i);
+        says(b, code, "");
+        ends(b, "m[:] = 9\n1 / 0", BOX_PY_ERROR);
+        snprintf(text, sizeof text, "(%d, %d)\n", 9 * i, i);
+        says(b, "int(m.sum()), open('map', 'rb').read()[0]", text);
+    }
     box_close(b);
 }
 

@@ -90,19 +90,26 @@ static void note(entry *e, const struct stat *s)
     e->racy = (now.tv_sec - s->st_ctim.tv_sec) * 1000000000ll + now.tv_nsec - s->st_ctim.tv_nsec < RACE_NS;
 }
 
-/* Data only, holes stay holes. */
-static int copy(int from, int to, off_t size)
+/* Makes one file like another, writing only what differs; holes become holes. */
+static int make_like(int to, int from, off_t size)
 {
-    static char part[1 << 16];
-    if (ftruncate(to, 0) || ftruncate(to, size)) return -1;
-    for (off_t at = 0, end; at < size; at = end) {
-        if ((at = lseek(from, at, SEEK_DATA)) < 0) return errno == ENXIO ? 0 : -1;
-        if ((end = lseek(from, at, SEEK_HOLE)) < 0) return -1;
+    static char want[1 << 16], have[sizeof want];
+    struct stat s;
+    if (fstat(to, &s) || (s.st_size != size && ftruncate(to, size))) return -1;
+    for (off_t at = 0, data, end; at < size; at = end) {
+        data = lseek(from, at, SEEK_DATA);
+        if (data < 0 && errno != ENXIO) return -1;
+        if (data < 0 || data > size) data = size;
+        if (data > at && s.st_blocks > 0 && fallocate(to, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, data - at))
+            return -1;
+        end = data < size ? lseek(from, data, SEEK_HOLE) : size;
+        if (end < 0) return -1;
         if (end > size) end = size;
-        for (ssize_t n; at < end; at += n) {
-            n = pread(from, part, end - at < (off_t)sizeof part ? (size_t)(end - at) : sizeof part, at);
+        for (ssize_t n; data < end; data += n) {
+            n = pread(from, want, end - data < (off_t)sizeof want ? (size_t)(end - data) : sizeof want, data);
             if (n <= 0) return n < 0 ? -1 : 0;
-            if (pwrite(to, part, (size_t)n, at) != n) return -1;
+            bool same = pread(to, have, (size_t)n, data) == n && memcmp(want, have, (size_t)n) == 0;
+            if (!same && pwrite(to, want, (size_t)n, data) != n) return -1;
         }
     }
     return 0;
@@ -165,7 +172,8 @@ static int save_content(files *f, int i, int dir, struct stat *s)
     }
     int from = openat(dir, e->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC),
         to = open_slot(f, i, O_RDWR | O_CREAT);
-    bool ok = from >= 0 && to >= 0 && fstat(from, s) == 0 && S_ISREG(s->st_mode) && copy(from, to, s->st_size) == 0;
+    bool ok =
+        from >= 0 && to >= 0 && fstat(from, s) == 0 && S_ISREG(s->st_mode) && make_like(to, from, s->st_size) == 0;
     if (from >= 0) close(from);
     if (to >= 0) close(to);
     return ok ? 0 : -1;
@@ -201,7 +209,7 @@ static int save_dir(files *f, int dir, int parent, int depth) // NOLINT(misc-no-
             if (sub >= 0) close(sub);
         } else if (!S_ISREG(s.st_mode) && !S_ISLNK(s.st_mode)) {
             e = -1; /* a box can make no others */
-        } else if (!unchanged(&f->all[i], &s)) {
+        } else if (f->mapped || !unchanged(&f->all[i], &s)) {
             e = save_content(f, i, dir, &s);
             note(&f->all[i], &s);
         }
@@ -209,9 +217,10 @@ static int save_dir(files *f, int dir, int parent, int depth) // NOLINT(misc-no-
     return l.n < 0 ? -1 : e;
 }
 
-void files_save(files *f, const box_limits *l)
+void files_save(files *f, const box_limits *l, bool mapped)
 {
     f->lost = false;
+    f->mapped = mapped;
     if (nothing_there()) {
         for (int i = 0; i < f->n; i++)
             if (f->all[i].used) drop_slot(f, i);
@@ -258,9 +267,9 @@ static int restore_one(files *f, int i, int dir, bool exists)
         if (n < 0 || (exists && unlinkat(dir, e->name, 0)) || symlinkat(target, dir, e->name)) return -1;
     } else {
         int from = open_slot(f, i, O_RDONLY);
-        int to = openat(dir, e->name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        int to = openat(dir, e->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
         const struct timespec times[2] = {e->modified, e->modified};
-        bool ok = from >= 0 && to >= 0 && copy(from, to, e->size) == 0 && futimens(to, times) == 0;
+        bool ok = from >= 0 && to >= 0 && make_like(to, from, e->size) == 0 && futimens(to, times) == 0;
         if (from >= 0) close(from);
         if (to >= 0) close(to);
         if (!ok) return -1;
@@ -284,7 +293,8 @@ static int restore_dir(files *f, int dir, int parent, int depth) // NOLINT(misc-
             continue;
         }
         f->all[i].seen = true;
-        if (!unchanged(&f->all[i], &s) && restore_one(f, i, dir, true)) return -1;
+        bool same = !S_ISREG(s.st_mode) && unchanged(&f->all[i], &s); /* a mapping may have changed what a file says */
+        if (!same && restore_one(f, i, dir, true)) return -1;
         if (!S_ISDIR(s.st_mode)) continue;
         int sub = open_dir(dir, name);
         int e = sub < 0 ? -1 : restore_dir(f, sub, i, depth + 1);

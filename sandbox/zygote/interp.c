@@ -280,6 +280,8 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
     drop(r);
     drop(source);
     py.claim = NULL;
+    PyObject *loaded = PyImport_GetModuleDict();
+    c->mapped = loaded && PyDict_GetItemString(loaded, "mmap") != NULL;
     struct rusage u;
     getrusage(RUSAGE_CHILDREN, &u);
     c->children_cpu_us = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000ll + u.ru_utime.tv_usec + u.ru_stime.tv_usec;

@@ -57,7 +57,8 @@ PyObject *(PyUnicode_DecodeUTF8)(const char *, Py_ssize_t, const char *);
 const char *(PyUnicode_AsUTF8AndSize)(PyObject *, Py_ssize_t *);
 PyObject *(PyCFunction_NewEx)(PyMethodDef *, PyObject *, PyObject *);
 PyObject *(PyImport_ImportModule)(const char *);
-PyObject *(PyEval_GetBuiltins)(void); /* borrowed */
+PyObject *(PyImport_GetModuleDict)(void); /* borrowed */
+PyObject *(PyEval_GetBuiltins)(void);     /* borrowed */
 PyObject *(Py_CompileString)(const char *, const char *, int);
 PyObject *(PyEval_EvalCode)(PyObject *, PyObject *, PyObject *);
 void(PyErr_Fetch)(PyObject **, PyObject **, PyObject **);

@@ -34,6 +34,7 @@ typedef struct runner {
     uint64_t nonce;
     bool base_lost, cur_dead;
     files files;     /* as the last good state has them */
+    bool mapped;     /* the last good state may hold mappings of them */
     bool undo;       /* what the last turn did to them is to be undone */
     int base_status; /* how the lost one ended; -1: it was given up */
     int cur_status;
@@ -373,7 +374,7 @@ static void settle_files(runner *r)
         r->undo = false;
         if (files_restore(&r->files)) lose_base(r);
     } else if (r->base) {
-        files_save(&r->files, r->l);
+        files_save(&r->files, r->l, r->mapped);
     }
 }
 
@@ -439,6 +440,7 @@ static void judge(runner *r, bool keep)
         kill_group(r->cur);
     }
     r->undo = !keep;
+    if (keep) r->mapped = r->end.claim.mapped;
     r->cur = 0;
     r->st = IDLE;
 }
@@ -457,7 +459,7 @@ static void reset(runner *r)
     if (r->input >= 0) close(r->input);
     r->input = -1;
     r->base = r->cur = r->dying = r->ahead = 0;
-    r->undo = false;
+    r->undo = r->mapped = false;
     r->base_lost = false;
     r->st = IDLE;
     files_drop(&r->files);
