@@ -1,13 +1,15 @@
-/* Many boxes alive at once, each with a picture and a state; everything is as before when they are closed.
- * benchmarks/bench_sandbox_load.c is the same with more of them and their memory. */
+/* More turns than processors, and many boxes alive at once, each with a picture and a state; everything is as before
+ * when they are closed. benchmarks/bench_sandbox_load.c is the same with more of them and their memory. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <string.h>
 
 #include "benchmarks/common/boxes.h"
+#include "core/clock.h"
 #include "tests/common/boxes.h"
 
 enum { LIVE = 150 };
@@ -22,6 +24,68 @@ static void many_live_boxes_leave_nothing(void **s)
     assert_true(bench_load(&o, LIVE, false));
 }
 
+/* Far more turns than processors: waiting is told apart from running, nobody runs out of time because of the others, and
+ * short turns do not stand behind the long ones. */
+static void waiting_is_not_running(void **state)
+{
+    (void)state;
+    enum { LONG = 32 };
+    static const char work[] = "for i in range(8000000): pass", quick[] = "print(1)";
+    box_opts o = test_box_opts();
+    o.limits.wall_s = 10;
+    o.limits.cpu_s = 4;
+    o.max_live = LONG + 1;
+    box_pool *p = NULL;
+    assert_int_equal(box_pool_create(&p, &o), ST_OK);
+    box *b[LONG], *fast, *done;
+    double start = clock_now(), waited = 0, slowest = 0;
+    for (int i = 0; i < LONG; i++) {
+        assert_int_equal(box_open(p, 1, NULL, &b[i]), ST_OK);
+        assert_int_equal(box_submit(b[i], work, strlen(work)), ST_OK);
+    }
+    assert_int_equal(box_open(p, 1, NULL, &fast), ST_OK);
+    int ended = 0, short_turns = 0;
+    bool asked = false;
+    double sent = 0;
+    while (ended < LONG) {
+        if (!asked && clock_now() > start + 1) { /* all of the long ones have begun to wait */
+            sent = clock_now();
+            assert_int_equal(box_submit(fast, quick, strlen(quick)), ST_OK);
+            asked = true;
+        }
+        if (box_poll(p, &done, 1, 10) == 0) {
+            assert_true(clock_now() < start + 60);
+            continue;
+        }
+        box_result r;
+        box_result_take(done, &r);
+        double seen = 1e3 * (clock_now() - (done == fast ? sent : start));
+        if (r.verdict != BOX_OK)
+            print_message("%s after %.0f ms, %.0f of them waiting\n", box_verdict_name(r.verdict), r.wall_ms,
+                          r.queue_ms);
+        assert_int_equal(r.verdict, BOX_OK);
+        assert_true(r.wall_ms + r.queue_ms < seen + 1 && r.wall_ms + r.queue_ms > seen - 500);
+        if (done == fast) {
+            asked = false;
+            short_turns++;
+            slowest = seen > slowest ? seen : slowest;
+        } else {
+            ended++;
+            waited = r.queue_ms > waited ? r.queue_ms : waited;
+        }
+        box_result_free(&r);
+    }
+    double all = 1e3 * (clock_now() - start);
+    print_message("%d long turns in %.0f ms, longest wait %.0f ms; %d short ones beside them, slowest %.0f ms\n", LONG,
+                  all, waited, short_turns, slowest);
+    assert_true(waited > 0.3 * all);
+    assert_true(short_turns > 3);
+    assert_true(slowest < 0.5 * all);
+    for (int i = 0; i < LONG; i++) box_close(b[i]);
+    box_close(fast);
+    box_pool_destroy(p);
+}
+
 int main(int argc, char **argv)
 {
     int rc = box_boot(argc, argv, CODEDANCE_EXE);
@@ -33,6 +97,7 @@ int main(int argc, char **argv)
         return 77;
     }
     box_pool_destroy(pool);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(many_live_boxes_leave_nothing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(waiting_is_not_running),
+                                       cmocka_unit_test(many_live_boxes_leave_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
