@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/personality.h>
 
 #include "tests/common/boxes.h"
 #include "tests/common/hostile.h"
@@ -119,12 +120,15 @@ static void every_program_gets_its_output(void **s)
 static void another_pool_gives_the_same_bytes(void **s)
 {
     (void)s;
-    int failed = 0;
+    int failed = 0, was = personality(0xffffffff);
+    bool fixed = was >= 0 && personality((unsigned)was | ADDR_NO_RANDOMIZE) >= 0;
+    if (was >= 0) personality((unsigned)was);
     box_pool_destroy(suite.pool);
     suite.pool = NULL;
     assert_int_equal(box_pool_create(&suite.pool, &suite.opts), ST_OK);
     for (int i = suite.n - 1; i >= 0; i--)
-        if (has_all(suite.in[i].needs)) failed += run_program(i, true);
+        if (has_all(suite.in[i].needs) && (fixed || !strstr(suite.in[i].name, "addresses")))
+            failed += run_program(i, true);
     assert_int_equal(failed, 0);
 }
 
