@@ -14,9 +14,11 @@ typedef struct tally {
     boxrec *youngest, *oldest; /* of the busy, of the paused */
 } tally;
 
-/* One that sleeps takes nothing from the others. Only control groups tell; without them all are taken for busy. */
+/* One that sleeps takes nothing from the others. Only control groups tell; without them all are left alone, since a
+ * group of sleeping turns, let in a few at a time, would take minutes. */
 static void look_at(boxd *b, boxrec *x, double now)
 {
+    x->idle |= x->jail->cg < 0;
     if (now < x->checked + FRESH_S || x->jail->cg < 0) return;
     double cpu = cgroup_cpu_ms(&b->cg, x->jail->cg);
     x->idle = cpu >= 0 && cpu - x->cpu_seen < 100 * (now - x->checked); /* a tenth of a processor */

@@ -78,9 +78,11 @@ static void waiting_is_not_running(void **state)
     double all = 1e3 * (clock_now() - start);
     print_message("%d long turns in %.0f ms, longest wait %.0f ms; %d short ones beside them, slowest %.0f ms\n", LONG,
                   all, waited, short_turns, slowest);
-    assert_true(waited > 0.3 * all);
     assert_true(short_turns > 3);
-    assert_true(slowest < 0.5 * all);
+    if (box_pool_tier(p) == BOX_T0) { /* elsewhere nobody can tell who computes: they run at the same time */
+        assert_true(waited > 0.3 * all);
+        assert_true(slowest < 0.5 * all);
+    }
     for (int i = 0; i < LONG; i++) box_close(b[i]);
     box_close(fast);
     box_pool_destroy(p);
