@@ -199,7 +199,7 @@ out:
 
 static status check_sandbox(report *r, const arg_list *files, const arg_list *sets)
 {
-    box_layer layer[32];
+    box_layer layer[48];
     box_tier tier = BOX_T3;
     box_config o = {0};
     box_opts opts;
@@ -210,10 +210,10 @@ static status check_sandbox(report *r, const arg_list *files, const arg_list *se
     if (st == ST_OK) st = config_finish(cfg);
     if (st == ST_OK) st = box_config_opts(&o, cfg, &opts);
     if (st == ST_OK) {
-        int n = box_doctor(&opts, layer, 32, &tier);
+        int n = box_doctor(&opts, layer, 48, &tier);
         /* Is it the interpreter or the machine? The line on Python tells about the former. */
         opts.python = NULL;
-        if (tier == BOX_T3 && o.python[0] != '\0') n = box_doctor(&opts, layer, 32, &tier);
+        if (tier == BOX_T3 && o.python[0] != '\0') n = box_doctor(&opts, layer, 48, &tier);
         static const char *const meaning[] = {"namespaces, control groups, seccomp, Landlock",
                                               "namespaces, rlimits, seccomp, Landlock", "Landlock and seccomp only",
                                               "no isolation possible"};

@@ -20,8 +20,9 @@
 #include "sandbox/limits.h"
 #include "sandbox/opener.h"
 
-enum { POOL_UID = 64917 };        /* used when started as root: an id no system hands out; boxes never run as root */
-static const double ANSWER_S = 2; /* how long a runner may take to report after being told to kill its turn */
+enum { POOL_UID = 64917 }; /* used when started as root: an id no system hands out; boxes never run as root */
+static const double CANARY_GRACE_S = 0.05; /* a pool waits for its canaries */
+static const double ANSWER_S = 2;          /* how long a runner may take to report after being told to kill its turn */
 
 /* ---- boxes ---- */
 
@@ -457,7 +458,7 @@ static double run_clocks(boxd *b)
             continue;
         }
         wire_send(j->ctl, &m, sizeof m, NULL, 0, NULL, 0);
-        x->deadline = now + (x->stage == 0 ? b->pool.limits.wall_grace_s : ANSWER_S);
+        x->deadline = now + (x->stage > 0 ? ANSWER_S : x->canary ? CANARY_GRACE_S : b->pool.limits.wall_grace_s);
         x->stage++;
         next = fmin(next, x->deadline - now);
     }

@@ -69,6 +69,7 @@ typedef struct boxd {
     char *strings; /* modules and preset */
     size_t n_strings;
     box_tier tier;
+    char why_t2[128]; /* what forbids namespaces */
     cgroup_set cg;
     jailrec *jails;
     int n_jail; /* table size */

@@ -279,6 +279,7 @@ static void slot_dir(const cgroup_set *s, int dir, int slot, char *out, size_t n
 void cgroup_memory(const cgroup_set *s, int slot, int64_t bytes)
 {
     char d[256];
+    if (s->mem < 0 || slot < 0) return;
     slot_dir(s, s->mem, slot, d, sizeof d);
     if (s->version == 2) {
         write_number(d, "memory.max", bytes);
@@ -375,6 +376,29 @@ void cgroup_peak_reset(const cgroup_set *s, int slot)
     char d[256];
     slot_dir(s, s->mem, slot, d, sizeof d);
     if (s->version == 1) write_number(d, "memory.max_usage_in_bytes", 0);
+}
+
+void cgroup_pids(const cgroup_set *s, int slot, int64_t n)
+{
+    char d[256];
+    if (s->pids < 0 || slot < 0) return;
+    slot_dir(s, s->pids, slot, d, sizeof d);
+    write_number(d, "pids.max", n);
+}
+
+int64_t cgroup_members(const cgroup_set *s, int slot)
+{
+    char d[256];
+    if (s->pids < 0 || slot < 0) return -1;
+    slot_dir(s, s->pids, slot, d, sizeof d);
+    return read_number(d, "pids.current", NULL);
+}
+
+void cgroup_disable(cgroup_set *s)
+{
+    cgroup_clear(s);
+    s->version = 0;
+    s->mem = s->pids = s->cpu = -1;
 }
 
 void cgroup_clear(cgroup_set *s)

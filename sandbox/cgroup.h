@@ -43,7 +43,11 @@ void cgroup_peak_reset(const cgroup_set *s, int slot);
 void cgroup_memory(const cgroup_set *s, int slot, int64_t bytes);
 /* Removes the groups, which need no member any more; kill_all: those that have some lose them. False: some are left. */
 bool cgroup_remove(const cgroup_set *s, bool kill_all);
-void cgroup_undo(cgroup_set *s); /* removes the empty groups and does without any */
+void cgroup_undo(cgroup_set *s);                            /* removes the empty groups and does without any */
+void cgroup_pids(const cgroup_set *s, int slot, int64_t n); /* the same for processes */
+int64_t cgroup_members(const cgroup_set *s, int slot);      /* processes in it now, -1 where there is no slot */
+/* They do not hold: no more of them; why_not is the caller's to fill. */
+void cgroup_disable(cgroup_set *s);
 /* Removes the slots. */
 void cgroup_clear(cgroup_set *s);
 

@@ -212,7 +212,12 @@ status jail_zygote_seal(jail *j)
     j->base_mib = pages / (1048576 / sysconf(_SC_PAGESIZE)) + 1;
     if (j->tier < BOX_T2) TRY(set_attr("/", ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, 0));
     int e = seccomp_base();
-    return e ? FAIL(ST_ESYS, "sandbox step \"base system-call filter\": %s", strerror(-e)) : ST_OK;
+    return e ? FAIL(ST_EUNAVAIL,
+                    "sandbox step \"base system-call filter\": %s; the kernel needs CONFIG_SECCOMP_FILTER, and a "
+                    "container "
+                    "has to allow seccomp",
+                    strerror(-e))
+             : ST_OK;
 }
 
 int jail_threads(const jail *j)

@@ -350,9 +350,14 @@ void pool_on_zygote(boxd *b)
                 fail_within(st, "sandbox tier T1 is not to be had here (T2 could be: sandbox.min_tier: landlock)");
             boxd_pool_done(b, st);
         } else { /* no namespaces, and the user accepts that */
+            snprintf(b->why_t2, sizeof b->why_t2, "%.*s", (int)strcspn(m.r.text, ";"), m.r.text);
             zygote_forget(b);
             b->tier = BOX_T2;
-            st = pool_zygote_start(b);
+            st = jail_landlock_abi() > 0 ? pool_zygote_start(b)
+                                         : FAIL(ST_EUNAVAIL,
+                                                "no box can be isolated here: %s, and there is no Landlock (Linux 5.13 "
+                                                "or newer, lsm=landlock,... at boot, allowed by the container)",
+                                                b->why_t2);
             if (st != ST_OK) boxd_pool_done(b, st);
         }
     }

@@ -58,7 +58,7 @@ typedef struct wire_layer {
     int32_t ok;
     char evidence[128], remedy[160];
 } wire_layer;
-enum { WIRE_LAYERS = 24 };
+enum { WIRE_LAYERS = 40 };
 /* OP_POOL_OK, OP_POOL_FAIL, OP_INIT_OK, OP_INIT_FAIL, OP_JAIL_FAIL */
 typedef struct wire_reply {
     wire_head h;

@@ -28,7 +28,7 @@ typedef struct hostile_input {
     hostile_after after; /* what the state has to be after the last turn */
     char needs[96];      /* modules, separated by spaces, without which it has no meaning */
     char *after_text;    /* NULL, or what `print(alive)` has to say */
-    bool has_fresh, needs_cv2;
+    bool has_fresh;
 } hostile_input;
 
 /* All files of dir whose names contain only ("" = all), with what they expect at this tier; false after a message. */
