@@ -75,7 +75,7 @@ static bool set_key(hostile_input *in, hostile_turn *t, const char *key, const c
     else if (!strcmp(key, "has"))
         set_text(&t->has, value);
     else if (!strcmp(key, "needs"))
-        in->needs_cv2 |= snprintf(in->needs, sizeof in->needs, "%.95s", value) > 0 && strstr(value, "cv2");
+        snprintf(in->needs, sizeof in->needs, "%.95s", value);
     else if (!strcmp(key, "images"))
         t->n_image = atoi(value);
     else if (!strcmp(key, "pause"))
