@@ -4,4 +4,4 @@
 # has: opened: False False False
 import cv2
 
-print('opened:', *[cv2.VideoCapture(x).isOpened() for x in (0, '/etc/passwd', f'http://127.0.0.1:{TCP_PORT}/x.mp4')])
+print('opened:', *[cv2.VideoCapture(x, cv2.CAP_FFMPEG).isOpened() for x in ('/dev/video0', '/etc/passwd', f'http://127.0.0.1:{TCP_PORT}/x.mp4')])
