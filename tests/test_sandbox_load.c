@@ -6,7 +6,9 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "benchmarks/common/boxes.h"
 #include "core/clock.h"
@@ -24,8 +26,8 @@ static void many_live_boxes_leave_nothing(void **s)
     assert_true(bench_load(&o, LIVE, false));
 }
 
-/* Far more turns than processors: waiting is told apart from running, nobody runs out of time because of the others, and
- * short turns do not stand behind the long ones. */
+/* Far more turns than processors: waiting is told apart from running, nobody runs out of time because of the others,
+ * and short turns do not stand behind the long ones. */
 static void waiting_is_not_running(void **state)
 {
     (void)state;
@@ -88,6 +90,46 @@ static void waiting_is_not_running(void **state)
     box_pool_destroy(p);
 }
 
+/* A box whose first process was made ahead and one made on the spot are the same to the code, addresses included. */
+static void made_ahead_or_not_is_the_same(void **state)
+{
+    (void)state;
+    enum { N = 6 };
+    static const char look[] = "import sys\na = [object() for i in range(50)]\n"
+                               "print(id(a), id(a[-1]), id({}), id(np.zeros(9)), id(img), len(sys.modules), "
+                               "np.random.rand())";
+    uint8_t rgb[64 * 64 * 3] = {1};
+    box_opts o = test_box_opts();
+    o.limits.wall_s = 10;
+    o.spares = 2; /* the others' jails are made when they are wanted */
+    o.max_starting = N;
+    box_pool *p = NULL;
+    box_input *in = NULL;
+    box *b[N], *done;
+    char *text = NULL;
+    assert_int_equal(box_pool_create(&p, &o), ST_OK);
+    assert_int_equal(box_input_create(&in, &(box_image){64, 64, rgb}, 1), ST_OK);
+    usleep(500000);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(box_open(p, 1, in, &b[i]), ST_OK);
+        assert_int_equal(box_submit(b[i], look, strlen(look)), ST_OK);
+    }
+    for (int i = 0; i < N;) {
+        if (box_poll(p, &done, 1, 1000) == 0) continue;
+        box_result r;
+        box_result_take(done, &r);
+        assert_int_equal(r.verdict, BOX_OK);
+        if (text) assert_string_equal(r.text, text);
+        if (!text) text = strdup(r.text);
+        box_result_free(&r);
+        box_close(done);
+        i++;
+    }
+    free(text);
+    box_input_release(in);
+    box_pool_destroy(p);
+}
+
 int main(int argc, char **argv)
 {
     int rc = box_boot(argc, argv, CODEDANCE_EXE);
@@ -100,6 +142,7 @@ int main(int argc, char **argv)
     }
     box_pool_destroy(pool);
     const struct CMUnitTest tests[] = {cmocka_unit_test(waiting_is_not_running),
+                                       cmocka_unit_test(made_ahead_or_not_is_the_same),
                                        cmocka_unit_test(many_live_boxes_leave_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
