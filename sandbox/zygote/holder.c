@@ -68,8 +68,11 @@ static void turn(wire_run *run, size_t len, int side, const turn_log *again, int
                            .nonce = run->h.nonce}; /* jailed: from here on its end is the code's doing */
         if (wire_send(FD_CHANNEL, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(71);
         ok = interp_open_box(run->seed, has_input ? FD_INPUT : -1, &c) == 0;
-        for (int i = 0; ok && i < again->n; i++) {
-            interp_run(again->code[i], again->len[i], (uint32_t)i + 1, 0, &c);
+        size_t at = 0, part;
+        for (int i = 0; ok && i < again->n; i++, at += part) {
+            memcpy(&part, again->text + at, sizeof part);
+            at += sizeof part;
+            interp_run(again->text + at, part, (uint32_t)i + 1, 0, &c);
             if (c.kind == CLAIM_ERROR) _exit(HOLDER_STATE_LOST);
         }
         dup3(0, FD_INPUT, O_CLOEXEC); /* boxes of a group share that file, and its time stamps would be a channel */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -41,8 +42,6 @@ typedef struct runner {
     double cur_cpu_ms, cpu_before_ms; /* of the turn's process; what it had used before the turn (T2) */
     int64_t cur_rss_kib;
     turn_log log; /* T2: the turns that made the state, and the one under way */
-    char *code;
-    size_t code_len;
     wire_end end;
     char *buf;
 } runner;
@@ -265,33 +264,29 @@ enum { LOG_BYTES = 8 << 20 };
 
 static void log_clear(runner *r)
 {
-    for (int i = 0; i < r->log.n; i++) free(r->log.code[i]);
-    free(r->log.code);
-    free(r->log.len);
-    free(r->code);
+    if (r->log.text) munmap(r->log.text, LOG_BYTES);
     r->log = (turn_log){0};
-    r->code = NULL;
 }
 
+/* Behind what is kept. Mapped, not allocated, so that the heap the next box's holder inherits is as a new jail's. */
 static void log_note(runner *r, const wire_run *run)
 {
-    free(r->code);
-    r->code_len = run->h.len;
-    r->code = malloc(r->code_len + 1);
-    if (!r->code) _exit(1);
-    memcpy(r->code, run + 1, r->code_len);
+    turn_log *l = &r->log;
+    size_t len = run->h.len;
+    if (!l->text)
+        l->text = mmap(NULL, LOG_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (l->text == MAP_FAILED) _exit(1);
+    l->next = sizeof len + len;
+    if (l->used + l->next > LOG_BYTES) return;
+    memcpy(l->text + l->used, &len, sizeof len);
+    memcpy(l->text + l->used + sizeof len, run + 1, len);
 }
 
 static void log_keep(runner *r)
 {
-    char **code = realloc(r->log.code, sizeof *code * (size_t)(r->log.n + 1));
-    if (code) r->log.code = code;
-    size_t *len = realloc(r->log.len, sizeof *len * (size_t)(r->log.n + 1));
-    if (len) r->log.len = len;
-    if (!code || !len || (r->log.bytes += r->code_len) > LOG_BYTES) _exit(1);
-    code[r->log.n] = r->code;
-    len[r->log.n++] = r->code_len;
-    r->code = NULL;
+    if (r->log.used + r->log.next > LOG_BYTES) _exit(1); /* its state could not be made again */
+    r->log.used += r->log.next;
+    r->log.n++;
 }
 
 /* ---- orders of boxd ---- */

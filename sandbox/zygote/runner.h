@@ -10,11 +10,12 @@
 /* PID 1 of a new pid namespace, just forked from the zygote. out: the output pipe's write end; img: the image memfd. */
 _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out, int img);
 
+/* Code of the turns that made a state: n times a size_t and so many bytes, and one more that is not known to be good.
+ */
 typedef struct turn_log {
     int n;
-    size_t bytes;
-    char **code;
-    size_t *len;
+    size_t used, next; /* bytes of the n; of that one */
+    char *text;
 } turn_log;
 typedef struct holder_fds {
     int out, img, input, channel[2];
