@@ -69,6 +69,7 @@ static void start_anew(run *r, session *s)
 {
     box_close(s->box);
     s->box = NULL;
+    s->anew = true;
     s->call = CALL_QUEUED;
     r->n_queued++;
 }
@@ -142,6 +143,8 @@ static status take(run *r, box *b)
         fail_infra(r, s, res.error_message ? res.error_message : "the sandbox failed");
     } else {
         tool_result out;
+        res.state_lost |= s->anew;
+        s->anew = false;
         st = tool_result_make(&out, &res, &r->e->o, r->e->part.ip, r->e->rules.max_image_tokens);
         if (st == ST_OK) st = deliver(r, s, &out);
     }

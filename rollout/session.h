@@ -60,6 +60,7 @@ typedef struct session {
     /* the call in flight (calls.c) */
     call_state call;
     box *box;
+    bool anew; /* in a fresh box: what earlier turns left is gone */
     double called;
     tool_result held;
 } session;

@@ -61,22 +61,35 @@ static void begin(box *b)
     if (!b->waiting) send_turn(b); /* waiting: the link went down under us */
 }
 
+/* The supervisor forgets b; its next turn opens it anew. */
+static void abandon(box *b)
+{
+    bool known = b->generation == supervisor.generation;
+    b->generation = 0;
+    wire_head h = {.op = OP_CLOSE, .id = b->id};
+    if (known) link_post(b->pool, &h, sizeof h, NULL, 0, -1);
+}
+
 /* The sandbox failed in b's turn: once more from the start in a fresh box, if that has not been tried. False: it ends
  * here. */
 static bool again(box *b)
 {
     if (b->retried || !replay_can(b)) return false;
     b->retried = b->replayed = b->waiting = true;
-    bool known = b->generation == supervisor.generation;
-    b->generation = 0;
-    wire_head h = {.op = OP_CLOSE, .id = b->id};
-    if (known) link_post(b->pool, &h, sizeof h, NULL, 0, -1);
+    abandon(b);
     return true;
 }
 
 static void fail(box *b, const char *why)
 {
-    if (!again(b)) finish_empty(b, b->own_doing ? BOX_DEAD : BOX_INFRA, why);
+    if (!again(b)) finish_empty(b, BOX_INFRA, why);
+}
+
+/* The code lost the state of its earlier turns, in a way that only running them again can mend. */
+static void fail_dead(box *b)
+{
+    b->own_doing = true;
+    if (!b->n_past || !again(b)) finish_empty(b, BOX_DEAD, "the state of earlier turns is lost");
 }
 
 void client_interrupt(box_pool *p)
@@ -103,7 +116,7 @@ static void on_replayed(box *b)
     box_result r = b->result;
     const past_turn *t = &b->past[b->at];
     b->result = (box_result){0};
-    if (r.verdict == BOX_INFRA || r.verdict == BOX_DEAD) {
+    if (r.verdict == BOX_INFRA) {
         fail(b, "the sandbox failed while earlier turns were run again");
     } else if (replay_print(&r) != t->print) {
         char why[160];
@@ -126,12 +139,17 @@ static void on_result(box_pool *p, const wire_result *w, size_t n, int fd)
         fail(b, "the pictures of a result could not be read");
     } else if (b->at < b->n_past) {
         on_replayed(b);
-    } else if (r->verdict == BOX_INFRA || r->verdict == BOX_DEAD) {
-        b->own_doing = !b->retried && r->verdict == BOX_DEAD;
+    } else if (r->verdict == BOX_INFRA) {
         box_result_free(r);
         fail(b, "the box died, in the second try, too");
+    } else if (r->verdict == BOX_DEAD) {
+        box_result_free(r);
+        fail_dead(b);
     } else {
         if (b->replayed) r->queue_ms = 1e3 * (wire_now() - b->submitted) - r->wall_ms;
+        b->own_doing = r->state_lost;
+        bool mend = r->state_lost && b->n_past; /* a killed turn is undone by making the state again when it is needed */
+        if (mend) r->state_lost = false;
         if (r->state_lost) replay_forget(b);
         if (r->verdict == BOX_OK || r->verdict == BOX_EXIT) {
             replay_keep(b, replay_print(r));
@@ -140,6 +158,7 @@ static void on_result(box_pool *p, const wire_result *w, size_t n, int fd)
         }
         b->lost |= r->state_lost;
         finish(b);
+        if (mend) abandon(b);
     }
     if (b->waiting && p->link == LINK_UP) begin(b);
 }
@@ -198,7 +217,7 @@ status box_submit(box *b, const char *code, size_t len)
     memcpy(b->code, code, len);
     b->len = len;
     b->pending = b->waiting = true;
-    b->retried = b->replayed = b->own_doing = false;
+    b->retried = b->replayed = false;
     b->submitted = wire_now();
     if (p->n_pending++ == 0) p->heard = b->submitted;
     if (b->lost) {

@@ -376,7 +376,7 @@ void boxd_queue(boxd *b, boxrec *x)
     forget_output(x);
     x->state = BOX_QUEUED;
     if (x->dead || b->broken) {
-        boxd_fail_turn(b, x, b->broken ? BOX_INFRA : BOX_DEAD);
+        boxd_fail_turn(b, x, b->broken || x->ours ? BOX_INFRA : BOX_DEAD);
     } else {
         x->next = NULL;
         *b->queue_end = x;

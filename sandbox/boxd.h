@@ -30,7 +30,7 @@ struct boxrec {
     int input; /* memfd of the pictures, -1 = none */
     bool input_sent;
     jailrec *jail;
-    bool has_state, dead; /* a turn has succeeded; its process is lost */
+    bool has_state, dead, ours; /* a turn has succeeded; its process is lost; by our failure */
     bool canary;
     double wall_s; /* soft limit of the turn; the pool's, but shorter for a canary */
     /* the turn */

@@ -39,7 +39,7 @@ struct box {
     size_t len;
     double submitted;
     bool waiting, retried, replayed; /* for the connection; its one retry is spent; earlier turns were run again */
-    bool own_doing;                  /* the retry is for a state that its own code lost: no failure of the sandbox */
+    bool own_doing;                  /* the state was lost by the code itself: no failure of the sandbox */
     /* turns to run again in a fresh box before it: past[at..n_past) */
     past_turn *past;
     int n_past, at;

@@ -116,7 +116,7 @@ static void jail_lost(boxd *b, jailrec *j, const char *why)
     if (x && x->state == BOX_TURN)
         boxd_fail_turn(b, x, x->cause != BOX_OK ? x->cause : BOX_INFRA);
     else if (x)
-        x->dead = x->has_state;
+        x->dead = x->ours = x->has_state;
     pool_jail_kill(b, j);
     if (!was_starting || !b->zygote_ready) return;
     if (++b->jail_failures >= (b->creating ? 1 : FAILURES_MAX)) {

@@ -242,6 +242,30 @@ static void five_deaths_of_the_supervisor(void **s)
     five_deaths_are_enough("@boxd");
 }
 
+/* Without forks the state after a failure is made by running the earlier turns again. Code that then does something
+ * else has lost it itself: that is no failure of ours, which would excuse it. */
+static void what_the_code_lost_is_not_ours(void **s)
+{
+    (void)s;
+    char code[160];
+    box *b = start_box(1, NULL), *c = start_box(1, NULL);
+    snprintf(code, sizeof code, "import time\nassert time.monotonic() < %f\nx = 1", clock_now() + 1);
+    free(test_expect(pool, b, code, BOX_OK));
+    free(test_expect(pool, c, "x = 2", BOX_OK));
+    usleep(1100000);
+    free(test_expect(pool, b, "1 / 0", BOX_PY_ERROR));
+    free(test_expect(pool, c, "1 / 0", BOX_PY_ERROR));
+    box_result r = test_turn(pool, b, "x");
+    assert_int_equal(r.verdict, BOX_DEAD);
+    assert_true(r.state_lost);
+    box_result_free(&r);
+    char *text = test_expect(pool, c, "x", BOX_OK);
+    assert_string_equal(text, "2\n");
+    free(text);
+    box_close(b);
+    box_close(c);
+}
+
 /* This binary again, where namespaces are forbidden: the state there is one process that cannot fork. */
 static void all_of_it_at_t2(void **s)
 {
@@ -280,6 +304,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_zygote_dies),
         cmocka_unit_test(the_supervisor_dies),
         cmocka_unit_test(what_cannot_be_repeated_is_infra),
+        cmocka_unit_test(what_the_code_lost_is_not_ours),
     };
     rc = t2 ? cmocka_run_group_tests(some, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
     box_pool_destroy(pool);
