@@ -325,7 +325,7 @@ static status run(const box_args *a, const char *path, const box_replay *replay,
     }
     TRY_OR(load_images(&a->images, &inputs, &in), out);
     if (replay->n > 0) TRY_OR(box_replay_inputs(replay, &inputs), out);
-    if (path != NULL && !a->interactive) TRY_OR(read_script(path, &code), out);
+    if (replay->n == 0 && !a->interactive) TRY_OR(read_script(path, &code), out);
     TRY_OR(box_config_pool(cfg, &o, &s.pool), out);
     TRY_OR(box_open(s.pool, (uint64_t)seed, in, &s.b), out);
     if (a->record != NULL) {
@@ -337,7 +337,7 @@ static status run(const box_args *a, const char *path, const box_replay *replay,
     if (replay->n > 0)
         st = replay_turns(&s);
     else
-        st = a->interactive ? run_turns(&s, path) : run_turn(&s, code, strlen(code));
+        st = code == NULL ? run_turns(&s, path) : run_turn(&s, code, strlen(code));
 out:
     if (s.record != NULL && fclose(s.record) != 0 && st == ST_OK)
         st = FAIL(ST_EIO, "%s: %s", a->record, strerror(errno));
@@ -388,7 +388,7 @@ status cmd_box(int argc, char **argv)
     status st = a.replay != NULL ? box_replay_read(&replay, a.replay, a.trajectory) : ST_OK;
     if (st == ST_OK) st = read_config(&cfg, &c, &a, &replay);
     if (a.preset != NULL) c.preset = (char *)(uintptr_t)a.preset; /* nobody writes to it */
-    if (st == ST_OK) st = run(&a, pos.n > 0 ? pos.v[0] : NULL, &replay, cfg, &c);
+    if (st == ST_OK) st = run(&a, pos.n > 0 ? pos.v[0] : "", &replay, cfg, &c);
     config_destroy(cfg);
     box_replay_free(&replay);
     return st;
