@@ -121,9 +121,9 @@ static void limit(text *t, size_t from, size_t max, bool more)
     for (size_t i = head; i < tail; i++) gone += !inside_character(t->s[i]);
     char number[32], mark[96];
     write_number(number, sizeof number, gone);
-    int n = snprintf(mark, sizeof mark, "\n[... %s%s characters left out ...]\n", more ? "more than " : "", number);
+    snprintf(mark, sizeof mark, "\n[... %s%s characters left out ...]\n", more ? "more than " : "", number);
     text rest = {NULL, 0};
-    add(&rest, mark, (size_t)n);
+    add(&rest, mark, strlen(mark));
     add(&rest, t->s + tail, t->n - tail);
     t->n = head;
     add(t, rest.s, rest.n);
