@@ -12,8 +12,10 @@ typedef struct text {
 
 static void add(text *t, const char *s, size_t n)
 {
+    size_t size = t->n + n + 1;
     if (n == 0) return;
-    t->s = realloc(t->s, t->n + n + 1);
+    CHECK(size > n);
+    t->s = realloc(t->s, size);
     CHECK(t->s);
     memcpy(t->s + t->n, s, n);
     t->n += n;
