@@ -14,7 +14,7 @@ static void add(text *t, const char *s, size_t n)
 {
     size_t size = t->n + n + 1;
     if (n == 0) return;
-    CHECK(size > n);
+    CHECK(size > n && size > 0);
     t->s = realloc(t->s, size);
     CHECK(t->s);
     memcpy(t->s + t->n, s, n);
