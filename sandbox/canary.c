@@ -96,7 +96,7 @@ static const char too_many[] = "import threading\n"
                                "except RuntimeError: pass\n"
                                "stop.set()\n"
                                "print(n)\n";
-enum { FEW_PIDS = 8, LITTLE_MIB = 64, ATTACK_S = 5 };
+enum { FEW_PIDS = 8, LITTLE_MIB = 64, ATTACK_S = 10 };
 
 static const struct {
     const char *layer, *remedy;
@@ -236,7 +236,7 @@ static bool judge_memory(boxd *b, const wire_result *r, const char *text)
 static void start_stubborn(boxd *b)
 {
     fresh_box(b);
-    run(b, stubborn, 0.03);
+    run(b, stubborn, 0.1);
 }
 
 static bool judge_stubborn(boxd *b, const wire_result *r, const char *text)
@@ -244,8 +244,10 @@ static bool judge_stubborn(boxd *b, const wire_result *r, const char *text)
     char line[96];
     (void)text;
     int64_t left = cgroup_members(&b->cg, group(b));
-    if (left >= 0) snprintf(line, sizeof line, "%lld left in the group", (long long)left);
-    if (left >= 0) layer(b, "death of a group", left <= 1 && r->verdict == BOX_TIMEOUT_HARD, line); /* 1: the runner */
+    bool ended = r->verdict == BOX_TIMEOUT_HARD || r->verdict == BOX_TIMEOUT_SOFT; /* soft: before they were deaf */
+    snprintf(line, sizeof line, "%s, %lld left in the group", box_verdict_name((box_verdict)r->verdict),
+             (long long)left);
+    if (left >= 0) layer(b, "death of a group", ended && left <= 1, line); /* 1: the runner */
     return true;
 }
 
@@ -267,7 +269,7 @@ static void start_other_box(boxd *b)
 static void start_shared(boxd *b)
 {
     cgroup_memory(&b->cg, group(b), LITTLE_MIB << 20);
-    run(b, too_much_shared, 3);
+    run(b, too_much_shared, 5);
 }
 
 static bool judge_shared(boxd *b, const wire_result *r, const char *text)
@@ -296,7 +298,7 @@ static bool judge_ready(boxd *b, const wire_result *r, const char *text)
     return true;
 }
 
-static void start_too_many(boxd *b) { run(b, too_many, 3); }
+static void start_too_many(boxd *b) { run(b, too_many, ATTACK_S); }
 
 static bool judge_many(boxd *b, const wire_result *r, const char *text)
 {

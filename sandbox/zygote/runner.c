@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -373,6 +374,17 @@ static void settle_files(runner *r)
     }
 }
 
+/* What earlier turns and boxes may have left in an open file that this one has, too: flags (O_NONBLOCK, O_APPEND,
+ * O_DIRECT), position, mode and times. */
+static void as_new(int fd)
+{
+    static const struct timespec never[2];
+    fcntl(fd, F_SETFL, 0);
+    lseek(fd, 0, SEEK_SET);
+    fchmod(fd, 0600);
+    futimens(fd, never);
+}
+
 static void start(runner *r, wire_run *run, size_t n)
 {
     run->h.len = (uint32_t)(n - sizeof *run);
@@ -385,9 +397,8 @@ static void start(runner *r, wire_run *run, size_t n)
     if (r->j->tier >= BOX_T2) log_note(r, run);
     wait_dying(r);
     reap(r);
-    /* Flags belong to the open file, which earlier turns and boxes had, too: O_NONBLOCK, O_APPEND, O_DIRECT. */
-    fcntl(r->out, F_SETFL, 0);
-    fcntl(r->img, F_SETFL, 0);
+    as_new(r->out);
+    as_new(r->img);
     if (r->j->tier < BOX_T2) settle_files(r);
     if (r->base_lost) { /* it died while parked, or its files are not to be had */
         end_without_base(r);
