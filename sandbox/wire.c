@@ -30,7 +30,8 @@ int wire_send(int fd, void *msg, size_t n, const void *body, size_t n_body, cons
         memcpy(CMSG_DATA(c), fds, (size_t)n_fd * sizeof(int));
     }
     for (;;) {
-        if (sendmsg(fd, &m, MSG_NOSIGNAL) >= 0) return 0;
+        /* A holder's filter has no sendmsg: see holder_denied. */
+        if ((n_body || n_fd > 0 ? sendmsg(fd, &m, MSG_NOSIGNAL) : send(fd, msg, n, MSG_NOSIGNAL)) >= 0) return 0;
         if (errno != EINTR) return -errno;
     }
 }

@@ -9,12 +9,12 @@ threading.stack_size(65536)
 code = mmap.mmap(-1, 4096, prot=7)
 code.write(bytes.fromhex('b82300000031f60f050f0b'))  # nanosleep(rdi, 0), ud2
 f = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
-ts = (ctypes.c_long * 2)(0, 100000000)
+ts = (ctypes.c_long * 2)(0, 700000000)
 ballast = bytearray(b'x') * (60 << 20)  # a slow fork: the threads are first
 for i in range(12):
     threading.Thread(target=f, args=(ctypes.addressof(ts),), daemon=True).start()
 # %%
-# pause: 0.3
+# pause: 1
 # expect: OK|SIGNAL
 # T2 expect: OK
 print('here')
