@@ -89,7 +89,7 @@ things() { cat /proc/self/mountinfo; ls -A /dev/shm | grep -v vader_segment; } #
 tree() { local p; for p in $(pgrep -P "$1"); do echo "$p"; tree "$p"; done; }
 before=$(things)
 shm=$(ls -A /dev/shm)
-setsid "${job[@]}" train "$tmp/tiny.yaml" --set run.dir="$tmp/job" "${slow[@]}" --set sandbox.preset="import time; time.sleep(5); W = 9" >"$tmp/job.log" 2>&1 &
+setsid "${job[@]}" train "$tmp/tiny.yaml" --set run.dir="$tmp/job" "${slow[@]}" --set sandbox.preset="import time; time.sleep(1.5); W = 9" >"$tmp/job.log" 2>&1 &
 pid=$!
 while running $pid && [ "$(at_sft job)" -lt 40 ]; do sleep 0.05; done
 sleep 1
@@ -104,7 +104,7 @@ for _ in $(seq 100); do
     sleep 0.01
 done
 groups=$(for p in $all; do find /sys/fs/cgroup -maxdepth 4 -name "box.$p" 2>/dev/null; done)
-[ "$(echo "$all" | wc -w)" -gt 6 ] || no "the job had only $(echo "$all" | wc -w) processes: $(tail -n 1 "$tmp/job.log")"
+[ "$(echo "$all" | wc -w)" -gt 6 ] || no "the job had only $(echo "$all" | wc -w) processes: $(tail -n 12 "$tmp/job.log")"
 [ -z "$left$groups" ] && ok "$(echo "$all" | wc -w) processes of a job killed, nothing left after a second" ||
     no "left after a second: $left $groups"
 [ "$before" = "$(things)" ] && ok "no mounts, no shared files" || no "mounts or shared files differ: $(diff <(echo "$before") <(things))"
