@@ -81,6 +81,7 @@ static void start_turn(boxd *b, boxrec *x)
         jailrec *j = NULL; /* one that is ahead, if there is one */
         for (int i = 0; i < b->n_jail && !(j && j->ahead); i++)
             if (b->jails[i].state == JAIL_SPARE && (!j || b->jails[i].ahead)) j = &b->jails[i];
+        CHECK(j); /* n_spare counts them */
         x->jail = j;
         j->box = x;
     }
