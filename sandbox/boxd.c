@@ -22,230 +22,10 @@
 
 enum { POOL_UID = 64917 }; /* used when started as root: an id no system hands out; boxes never run as root */
 static const double CANARY_GRACE_S = 0.05; /* a pool waits for its canaries */
-static const double ANSWER_S = 2;          /* how long a runner may take to report after being told to kill its turn */
-
-/* ---- boxes ---- */
-
-boxrec *boxd_box_new(boxd *b, uint32_t id)
-{
-    boxrec *x = calloc(1, sizeof *x);
-    if (!x) _exit(1); /* everything below ends with us, and the client reports it as infrastructure */
-    x->id = id;
-    x->input = -1;
-    x->head = malloc((size_t)b->pool.limits.output_kib_kept << 10);
-    if (!x->head) _exit(1);
-    x->wall_s = b->pool.limits.wall_s;
-    return x;
-}
-
-void boxd_box_free(boxd *b, boxrec *x)
-{
-    for (int out = 0; out < 2; out++) {
-        boxrec **p = out ? &b->outbox : &b->queue;
-        while (*p && *p != x) p = &(*p)->next;
-        if (*p) *p = x->next;
-        boxrec **end = out ? &b->outbox : &b->queue;
-        while (*end) end = &(*end)->next;
-        *(out ? &b->outbox_end : &b->queue_end) = end;
-    }
-    if (x->jail) pool_box_release(b, x);
-    if (x->input >= 0) close(x->input);
-    free(x->code);
-    free(x->head);
-    free(x->result_body);
-    free(x);
-}
-
-static boxrec **find_box(boxd *b, uint32_t id) { return id < (uint32_t)b->n_box ? &b->boxes[id] : NULL; }
-
-/* ---- output: the first three quarters and the last quarter of what may be kept ---- */
-
-static size_t kept(const boxd *b) { return (size_t)b->pool.limits.output_kib_kept << 10; }
-static size_t head_size(const boxd *b) { return kept(b) / 4 * 3; }
-
-static void keep_output(boxd *b, boxrec *x, const char *p, size_t n)
-{
-    x->n_out += (int64_t)n;
-    size_t room = head_size(b) - x->n_head, k = n < room ? n : room;
-    memcpy(x->head + x->n_head, p, k);
-    x->n_head += k;
-    p += k;
-    n -= k;
-    size_t size = kept(b) - head_size(b);
-    char *tail = x->head + head_size(b);
-    if (n > size) {
-        p += n - size;
-        n = size;
-    }
-    for (size_t part; n; n -= part, p += part) {
-        part = n < size - x->tail_at ? n : size - x->tail_at;
-        memcpy(tail + x->tail_at, p, part);
-        x->tail_at = (x->tail_at + part) % size;
-    }
-}
-
-void boxd_read_output(boxd *b, jailrec *j)
-{
-    boxrec *x = j->box && j->box->state == BOX_TURN ? j->box : NULL;
-    for (int i = 0; i < 8; i++) { /* a flooding box gets its share, not the whole loop */
-        ssize_t n = read(j->out, b->buf, 64 << 10);
-        if (n <= 0) return;
-        if (!x) continue; /* between turns: nobody's */
-        keep_output(b, x, b->buf, (size_t)n);
-        if (x->n_out > b->pool.limits.output_kib_max << 10 && x->stage < 2) {
-            x->cause = BOX_OUTPUT;
-            x->stage = 2;
-            x->deadline = wire_now() + ANSWER_S;
-            wire_head k = {.op = OP_KILL};
-            wire_send(j->ctl, &k, sizeof k, NULL, 0, NULL, 0);
-        }
-        if (n < 64 << 10) return;
-    }
-}
-
-static void forget_output(boxrec *x)
-{
-    x->n_head = x->tail_at = 0;
-    x->n_out = 0;
-}
-
-/* head, a mark where bytes were dropped, tail; malloc'ed */
-static char *take_output(boxd *b, boxrec *x, int32_t *len, int32_t *truncated)
-{
-    size_t size = kept(b) - head_size(b);
-    int64_t beyond = x->n_out - (int64_t)x->n_head;
-    size_t n_tail = beyond > (int64_t)size ? size : (size_t)beyond;
-    char mark[64] = "";
-    *truncated = beyond > (int64_t)size;
-    if (*truncated)
-        snprintf(mark, sizeof mark, "\n[... %lld bytes left out ...]\n", (long long)(beyond - (int64_t)size));
-    size_t m = strlen(mark), at = beyond > (int64_t)size ? x->tail_at : 0;
-    char *s = malloc(x->n_head + m + n_tail + WIRE_MESSAGE_MAX + 2);
-    if (!s) _exit(1);
-    memcpy(s, x->head, x->n_head); /* bytes, not strings */
-    for (size_t i = 0; i < m; i++) s[x->n_head + i] = mark[i];
-    for (size_t i = 0; i < n_tail; i++) s[x->n_head + m + i] = x->head[head_size(b) + (at + i) % size];
-    *len = (int32_t)(x->n_head + m + n_tail);
-    return s;
-}
-
-/* ---- results ---- */
-
-static int send_result(boxd *b, boxrec *x)
-{
-    wire_result *r = &x->result;
-    int fd = r->n_image > 0 && x->jail ? x->jail->img : -1;
-    int e =
-        wire_send(b->client, r, sizeof *r, x->result_body, (size_t)r->text_len + (size_t)r->message_len, &fd, fd >= 0);
-    if (e == -EAGAIN) return e;
-    free(x->result_body);
-    x->result_body = NULL;
-    x->state = BOX_IDLE;
-    return e;
-}
-
-static void deliver(boxd *b, boxrec *x)
-{
-    x->state = BOX_REPLY;
-    free(x->code);
-    x->code = NULL;
-    if (x->canary) {
-        char *message = x->result_body + x->result.text_len;
-        memmove(message + 1, message, (size_t)x->result.message_len);
-        message[0] = message[1 + x->result.message_len] = 0; /* two strings, one after the other */
-        x->state = BOX_IDLE;
-        b->canary_result = x->result;
-        b->canary_text = x->result_body;
-        x->result_body = NULL;
-        b->canary_ready = true;
-        return;
-    }
-    if (b->outbox || send_result(b, x) == -EAGAIN) {
-        x->next = NULL;
-        *b->outbox_end = x;
-        b->outbox_end = &x->next;
-        struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT, .data.u64 = EV_CLIENT};
-        epoll_ctl(b->ep, EPOLL_CTL_MOD, b->client, &ev);
-    }
-}
-
-static void flush_outbox(boxd *b)
-{
-    while (b->outbox) {
-        boxrec *x = b->outbox, *next = x->next;
-        if (send_result(b, x) == -EAGAIN) return;
-        b->outbox = next;
-    }
-    b->outbox_end = &b->outbox;
-    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = EV_CLIENT};
-    epoll_ctl(b->ep, EPOLL_CTL_MOD, b->client, &ev);
-}
-
-void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e)
-{
-    wire_result *r = &x->result;
-    double now = wire_now();
-    memset(r, 0, sizeof *r);
-    r->h = (wire_head){.op = OP_RESULT, .id = x->id, .turn = x->turn, .nonce = x->ticket};
-    if (x->jail) boxd_read_output(b, x->jail);
-    bool keep = false;
-    box_verdict v = verdict_of(b, x, e, &r->code, &keep);
-    r->verdict = (int)v;
-    schedule_ended(x, now);
-    r->wall_ms = 1e3 * (now - x->started - x->paused_s);
-    r->queue_ms = 1e3 * (x->started - x->queued + x->paused_s);
-    r->tier = (int)b->tier;
-    r->state_lost = x->has_state && (!e || (e->state_lost && !keep));
-    if (e) {
-        r->cpu_ms = e->cpu_ms;
-        r->peak_mib = (double)e->max_rss_kib / 1024;
-    }
-    if (x->jail && x->jail->cg >= 0) {
-        double cpu = cgroup_cpu_ms(&b->cg, x->jail->cg), peak = cgroup_peak_mib(&b->cg, x->jail->cg);
-        if (cpu >= 0) r->cpu_ms = cpu - x->cpu_before;
-        if (peak >= 0) r->peak_mib = peak;
-    }
-    r->error_line = 0;
-    const wire_claim *c = e && e->has_claim ? &e->claim : NULL;
-    if (c && (v == BOX_OK || v == BOX_PY_ERROR || v == BOX_EXIT || v == BOX_PIDS || v == BOX_TIMEOUT_SOFT)) {
-        memcpy(r->error_type, c->type, sizeof r->error_type);
-        r->error_type[sizeof r->error_type - 1] = 0;
-        memcpy(r->error_source, c->source, sizeof r->error_source);
-        r->error_line = c->line;
-        r->message_len = c->message_len;
-    }
-    int32_t truncated;
-    x->result_body = take_output(b, x, &r->text_len, &truncated);
-    if (c && r->message_len) memcpy(x->result_body + r->text_len, c->message, (size_t)r->message_len);
-    r->truncated = truncated;
-    if (c && keep) {
-        r->n_image = c->n_image;
-        memcpy(r->image, c->image, sizeof r->image);
-        r->truncated |= c->images_dropped > 0;
-    }
-    if (x->jail && e) {
-        wire_head judge = {.op = keep ? OP_COMMIT : OP_ROLLBACK};
-        wire_send(x->jail->ctl, &judge, sizeof judge, NULL, 0, NULL, 0);
-        x->jail->state = JAIL_PARKED;
-        if (e->state_lost && !keep) x->dead = x->has_state;
-        if (e->protocol) x->jail->uses = 1 << 20; /* not to be used by another box */
-    } else {
-        x->dead = x->has_state;
-    }
-    if (keep) x->has_state = true;
-    deliver(b, x);
-}
-
-/* The turn did not run, or nobody can say how it ended. */
-void boxd_fail_turn(boxd *b, boxrec *x, box_verdict v)
-{
-    if (x->started == 0) x->started = wire_now();
-    x->cause = v;
-    x->stage = 3;
-    boxd_turn_end(b, x, NULL);
-}
 
 /* ---- the client's messages ---- */
+
+static boxrec **find_box(boxd *b, uint32_t id) { return id < (uint32_t)b->n_box ? &b->boxes[id] : NULL; }
 
 static void reply_pool(boxd *b, status st)
 {
@@ -260,11 +40,11 @@ static void reply_pool(boxd *b, status st)
 static void pool_end(boxd *b)
 {
     for (int i = 0; b->boxes && i < b->n_box; i++)
-        if (b->boxes[i]) boxd_box_free(b, b->boxes[i]);
+        if (b->boxes[i]) boxrec_free(b, b->boxes[i]);
     free(b->boxes);
     b->boxes = NULL;
     b->n_box = 0;
-    if (b->canary) boxd_box_free(b, b->canary);
+    if (b->canary) boxrec_free(b, b->canary);
     b->canary = NULL;
     pool_zygote_stop(b);
     cgroup_clear(&b->cg);
@@ -308,7 +88,7 @@ void boxd_give_up(boxd *b, const char *why)
         boxrec *x = b->queue;
         b->queue = x->next;
         if (!b->queue) b->queue_end = &b->queue;
-        boxd_fail_turn(b, x, BOX_INFRA);
+        boxrec_fail_turn(b, x, BOX_INFRA);
     }
 }
 
@@ -373,10 +153,10 @@ void boxd_queue(boxd *b, boxrec *x)
     x->paused = false;
     x->stage = 0;
     x->cause = BOX_OK;
-    forget_output(x);
+    boxrec_forget_output(x);
     x->state = BOX_QUEUED;
     if (x->dead || b->broken) {
-        boxd_fail_turn(b, x, b->broken || x->ours ? BOX_INFRA : BOX_DEAD);
+        boxrec_fail_turn(b, x, b->broken || x->ours ? BOX_INFRA : BOX_DEAD);
     } else {
         x->next = NULL;
         *b->queue_end = x;
@@ -408,7 +188,7 @@ static bool on_client(boxd *b)
         case OP_POOL_END: pool_end(b); break;
         case OP_OPEN:
             if (!x || *x || n < (ssize_t)sizeof *m) return false;
-            *x = boxd_box_new(b, h->id);
+            *x = boxrec_new(b, h->id);
             (*x)->seed = m->seed;
             if (n_fd == 1) (*x)->input = fds[used++];
             if ((*x)->input >= 0 && !sealed((*x)->input)) return false;
@@ -419,7 +199,7 @@ static bool on_client(boxd *b)
             break;
         case OP_CLOSE:
             if (!x || !*x) return false;
-            boxd_box_free(b, *x);
+            boxrec_free(b, *x);
             *x = NULL;
             break;
         default: return false;
@@ -452,13 +232,13 @@ static double run_clocks(boxd *b)
         if (x->stage == 0 && x->cause == BOX_OK) x->cause = BOX_TIMEOUT_SOFT;
         if (x->stage == 1 && x->cause == BOX_TIMEOUT_SOFT) x->cause = BOX_TIMEOUT_HARD;
         if (x->stage >= 2) { /* the runner is silent: its whole jail goes */
-            boxd_fail_turn(b, x, x->cause);
+            boxrec_fail_turn(b, x, x->cause);
             pool_jail_kill(b, j);
             next = 0; /* there is room for another */
             continue;
         }
         wire_send(j->ctl, &m, sizeof m, NULL, 0, NULL, 0);
-        x->deadline = now + (x->stage > 0 ? ANSWER_S : x->canary ? CANARY_GRACE_S : b->pool.limits.wall_grace_s);
+        x->deadline = now + (x->stage > 0 ? BOXD_ANSWER_S : x->canary ? CANARY_GRACE_S : b->pool.limits.wall_grace_s);
         x->stage++;
         next = fmin(next, x->deadline - now);
     }
@@ -470,7 +250,7 @@ static bool on_event(boxd *b, uint64_t data)
     int kind = (int)(data & 15), index = (int)(data >> 4 & 0xfffffff);
     switch (kind) {
     case EV_CLIENT:
-        if (b->outbox) flush_outbox(b);
+        if (b->outbox) boxrec_flush(b);
         return on_client(b);
     case EV_TERM: return false;
     case EV_ZYGOTE:
@@ -481,7 +261,7 @@ static bool on_event(boxd *b, uint64_t data)
     jailrec *j = index < b->n_jail ? &b->jails[index] : NULL;
     if (!j || j->state == JAIL_FREE || j->serial != (uint32_t)(data >> 32)) return true;
     if (kind == EV_CTL) pool_on_jail(b, j);
-    if (kind == EV_OUT) boxd_read_output(b, j);
+    if (kind == EV_OUT) boxrec_read_output(b, j);
     if (kind == EV_PIDFD) pool_on_exit(b, j);
     return true;
 }

@@ -1,6 +1,6 @@
-/* The supervisor's own state. boxd.c: the loop, the client's messages, results. pool.c: zygote, jails. schedule.c:
- * which turns run.
- * verdict.c: from facts and claims to a verdict. canary.c: attacks on a jail before it may be used. */
+/* The supervisor's own state. boxd.c: the loop, the client's messages. boxrec.c: boxes, their output and results.
+ * pool.c: zygote, jails. schedule.c: which turns run. verdict.c: from facts and claims to a verdict. canary.c: attacks
+ * on a jail before it may be used. */
 #ifndef SANDBOX_BOXD_H
 #define SANDBOX_BOXD_H
 
@@ -16,7 +16,7 @@ typedef struct jailrec {
     uint32_t serial;              /* of this use of the table entry: events of an earlier one are stale */
     int ctl, out, img, pidfd, cg; /* cg: cgroup slot, -1 = none */
     int uses;
-    bool ahead; /* SPARE: has the process of the next box's first turn ready */
+    bool ahead;   /* SPARE: has the process of the next box's first turn ready */
     double since; /* start of the state */
     boxrec *box;  /* PARKED and RUNNING */
 } jailrec;
@@ -103,19 +103,23 @@ void pool_on_exit(boxd *b, jailrec *j);    /* pidfd readable */
 void pool_run(boxd *b, boxrec *x);         /* sends the turn to its jail */
 void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial);
 
-
 enum { EV_CLIENT, EV_ZYGOTE, EV_TERM, EV_CTL, EV_OUT, EV_PIDFD };
 
 /* boxd.c */
-void boxd_turn_end(boxd *b, boxrec *x, const wire_end *e); /* e NULL: the jail is gone */
-void boxd_fail_turn(boxd *b, boxrec *x, box_verdict v);
-void boxd_read_output(boxd *b, jailrec *j);
-void boxd_pool_done(boxd *b, status st);                                             /* answers the client's OP_POOL */
+#define BOXD_ANSWER_S 2.0                /* how long a runner may take to report after being told to kill its turn */
+void boxd_pool_done(boxd *b, status st); /* answers the client's OP_POOL */
 void boxd_note(boxd *b, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* for the client's log */
 void boxd_give_up(boxd *b, const char *why);                                         /* no turn will run any more */
 void boxd_queue(boxd *b, boxrec *x); /* its code is set: run it as soon as a jail is free */
-boxrec *boxd_box_new(boxd *b, uint32_t id);
-void boxd_box_free(boxd *b, boxrec *x);
+
+/* boxrec.c */
+boxrec *boxrec_new(boxd *b, uint32_t id);
+void boxrec_free(boxd *b, boxrec *x);
+void boxrec_read_output(boxd *b, jailrec *j);
+void boxrec_forget_output(boxrec *x);                        /* of the turn before */
+void boxrec_turn_end(boxd *b, boxrec *x, const wire_end *e); /* makes and sends the result; e NULL: the jail is gone */
+void boxrec_fail_turn(boxd *b, boxrec *x, box_verdict v);    /* it did not run, or nobody can say how it ended */
+void boxrec_flush(boxd *b);                                  /* results the client had no room for */
 
 /* schedule.c */
 void schedule_run(boxd *b); /* gives jails to waiting boxes, starts and resumes turns, pauses others, makes jails */

@@ -167,8 +167,8 @@ static void run(boxd *b, const char *code, double wall_s)
 
 static void fresh_box(boxd *b)
 {
-    if (b->canary) boxd_box_free(b, b->canary);
-    b->canary = boxd_box_new(b, UINT32_MAX);
+    if (b->canary) boxrec_free(b, b->canary);
+    b->canary = boxrec_new(b, UINT32_MAX);
     b->canary->canary = true;
 }
 
@@ -351,7 +351,7 @@ static bool do_without_groups(boxd *b)
 static void finish(boxd *b)
 {
     const wire_reply *r = &b->report;
-    if (b->canary) boxd_box_free(b, b->canary);
+    if (b->canary) boxrec_free(b, b->canary);
     b->canary = NULL;
     if (do_without_groups(b)) return;
     layer(b, "namespaces", b->tier < BOX_T2, b->tier < BOX_T2 ? "user, pid, mount, net, ipc, uts, cgroup" : b->why_t2);

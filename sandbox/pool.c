@@ -114,7 +114,7 @@ static void jail_lost(boxd *b, jailrec *j, const char *why)
     boxrec *x = j->box;
     bool was_starting = j->state == JAIL_STARTING;
     if (x && x->state == BOX_TURN)
-        boxd_fail_turn(b, x, x->cause != BOX_OK ? x->cause : BOX_INFRA);
+        boxrec_fail_turn(b, x, x->cause != BOX_OK ? x->cause : BOX_INFRA);
     else if (x)
         x->dead = x->ours = x->has_state;
     pool_jail_kill(b, j);
@@ -150,7 +150,7 @@ void pool_on_jail(boxd *b, jailrec *j)
             pool_jail_state(b, j, JAIL_SPARE);
             b->jail_failures = 0;
         } else if (m.h.op == OP_END && n == (ssize_t)sizeof m.end && j->state == JAIL_RUNNING && j->box) {
-            boxd_turn_end(b, j->box, &m.end);
+            boxrec_turn_end(b, j->box, &m.end);
         } else if (m.h.op == OP_JAIL_FAIL && n == (ssize_t)sizeof m.fail) {
             m.fail.text[sizeof m.fail.text - 1] = 0;
             jail_lost(b, j, m.fail.text);

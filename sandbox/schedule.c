@@ -98,7 +98,7 @@ void schedule_run(boxd *b)
         boxrec *x = *at;
         if (x->dead) { /* its jail ended while it waited */
             *at = x->next;
-            boxd_fail_turn(b, x, x->ours ? BOX_INFRA : BOX_DEAD);
+            boxrec_fail_turn(b, x, x->ours ? BOX_INFRA : BOX_DEAD);
             continue;
         }
         if (t.fresh < b->pool.max_starting && (x->jail || b->n_spare)) {

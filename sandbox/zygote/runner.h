@@ -6,17 +6,11 @@
 
 #include "sandbox/jail.h"
 #include "sandbox/wire.h"
+#include "sandbox/zygote/turn_log.h"
 
 /* PID 1 of a new pid namespace, just forked from the zygote. out: the output pipe's write end; img: the image memfd. */
 _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out, int img);
 
-/* Code of the turns that made a state: n times a size_t and so many bytes, and one more that is not known to be good.
- */
-typedef struct turn_log {
-    int n;
-    size_t used, next; /* bytes of the n; of that one */
-    char *text;
-} turn_log;
 typedef struct holder_fds {
     int out, img, input, channel[2];
 } holder_fds; /* input < 0: none */
