@@ -13,7 +13,7 @@ packages_build="build-essential cmake ninja-build pkg-config libyaml-dev libzstd
     libjpeg62-turbo-dev libwebp-dev libgif-dev libdeflate-dev libopenmpi-dev openmpi-bin libpython3-dev libexpat1-dev
     zlib1g-dev"
 packages_run="python3-numpy python3-pil"
-packages_test="libcmocka-dev python3-h5py python3-matplotlib chromium"
+packages_test="libcmocka-dev python3-h5py python3-matplotlib chromium python3-venv python3-opencv python3-scipy python3-sympy"
 
 # install_packages NAME...: Debian packages that are not there yet. Says what to run when it may not install.
 install_packages() {
