@@ -5,7 +5,9 @@
  *   - ops are asynchronous on the backend's stream and return nothing; the first failure sticks in
  *     backend.first_error and `sync` reports it
  *   - shapes are CHECKed by the op; tensors are contiguous views (core/tensor.h)
- *   - i32 index tensors and f32 values on the CPU; weights and activations may be bf16 on a GPU
+ *   - i32 index tensors. Activations are backend.act; weight matrices fp32 (masters too: a backend that multiplies in
+ *     bf16 keeps its own copies, see params_changed) or bf16; norm scales, biases, row statistics, rotary tables, log-probs
+ *     and all gradients of weights fp32
  *
  * The bit contract (README, "Same bits"): every output element is a pure function of its own inputs.
  *   - a dot product is the sequential chain acc = fma(a[k], b[k], acc) for ascending k, starting from +0 (linear_dw:
@@ -19,32 +21,13 @@
 #ifndef CORE_OPS_H
 #define CORE_OPS_H
 
-#include <stdbool.h>
-
+#include "core/op_args.h"
 #include "core/status.h"
 #include "core/tensor.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-enum {
-    ATTN_BLOCK = 16,   /* keys per online-softmax step, and tokens per KV block */
-    SUMSQ_BLOCK = 4096 /* elements per partial of sumsq_blocks */
-};
-
-/* One attention layer over fused rows [q heads | k heads | v heads], each head head_dim wide. */
-typedef struct attn_shape {
-    int n_head, n_kv, head_dim; /* query head h uses kv head h / (n_head / n_kv) */
-    float scale;                /* on q.k, 1/sqrt(head_dim) */
-    bool causal;                /* by row index inside the segment, never by rotary position */
-} attn_shape;
-
-/* Decoupled weight decay (Loshchilov & Hutter 2019, alg. 2), one step t >= 1. g is used as g * grad_scale. */
-typedef struct adamw_step {
-    float lr, beta1, beta2, eps, weight_decay, grad_scale;
-    int64_t t;
-} adamw_step;
 
 typedef struct backend backend;
 
@@ -116,12 +99,13 @@ typedef struct backend backend;
     X(sumsq_blocks, (backend *b, tensor *out, const tensor *x)) \
     X(axpy, (backend *b, tensor *y, float a, const tensor *x))                 /* y = fma(a, x, y) */ \
     X(fill, (backend *b, tensor *y, float value)) \
-    X(copy, (backend *b, tensor *y, const tensor *x))
+    X(copy, (backend *b, tensor *y, const tensor *x))                          /* between f32 and bf16: converted */
 /* clang-format on */
 
 struct backend {
     const char *name;   /* "cpu" or "cuda:0" */
     char describe[128]; /* for people: "cpu avx512, 2 threads" */
+    dtype act;          /* of activations: DT_F32, or DT_BF16 (arithmetic is fp32, outputs are rounded once) */
     status first_error; /* sticks until sync */
     void *impl;
     bool host; /* its memory is plain host memory: weights may be written in place, then params_changed */
@@ -133,16 +117,14 @@ struct backend {
     /* The memory of weights was rewritten (optimizer, load): derived forms such as packed panels are stale. */
     void (*params_changed)(backend *b);
     status (*sync)(backend *b); /* wait; report and clear first_error */
-    /* The fp32 rate of the backend's threads, measured now (~30 ms), in GFLOP/s (a multiply-add = 2); 0: not known. */
+    /* In GFLOP/s (a multiply-add = 2), 0: not known. A CPU: the fp32 rate of its threads, measured now (~30 ms). A GPU:
+     * the vendor's dense rate for the type of activations, which MFU is counted by. */
     double (*peak_gflops)(backend *b);
     void (*close)(backend *b);
 #define OPS_FIELD(name, args) void(*name) args;
     OPS(OPS_FIELD)
 #undef OPS_FIELD
 };
-
-/* Floats one block of ATTN_BLOCK tokens takes in one layer's cache (keys and values). */
-static inline int64_t kv_block_floats(const attn_shape *a) { return 2 * (int64_t)ATTN_BLOCK * a->n_kv * a->head_dim; }
 
 #ifdef __cplusplus
 }

@@ -227,6 +227,7 @@ status backend_open_cpu(backend **out, int threads, const char *isa)
         c->scratch ? thread_pool_create(&c->pool, c->n_thread) : FAIL(ST_ENOMEM, "out of memory for the CPU backend");
     c->base = (backend){.name = "cpu",
                         .impl = c,
+                        .act = DT_F32,
                         .host = true,
                         .row_step = ROW_STEP * (int64_t)c->n_thread,
                         .alloc = alloc,

@@ -192,14 +192,6 @@ static void adamw_span(void *ctx, int begin, int end, int thread)
     j->k->adamw(j->out + at, j->state[0] + at, j->state[1] + at, j->f[0] + at, n, j->step, j->bias[0], j->bias[1]);
 }
 
-static double power(double x, int64_t n) /* by squaring: the same bits everywhere, unlike pow */
-{
-    double r = 1.0;
-    for (; n; n >>= 1, x *= x)
-        if (n & 1) r *= x;
-    return r;
-}
-
 void cpu_adamw(backend *b, tensor *w, tensor *m, tensor *v, const tensor *g, const adamw_step *s)
 {
     CHECK_F32(w), CHECK_F32(m), CHECK_F32(v), CHECK_F32(g);
@@ -211,7 +203,7 @@ void cpu_adamw(backend *b, tensor *w, tensor *m, tensor *v, const tensor *g, con
              .rows = n,
              .step = s,
              .state = {m->data, v->data},
-             .bias = {(float)(1.0 - power(s->beta1, s->t)), (float)(1.0 - power(s->beta2, s->t))}};
+             .bias = {adamw_bias(s->beta1, s->t), adamw_bias(s->beta2, s->t)}};
     cpu_for(cpu_of(b), spans(n), 20.0 * (double)n, adamw_span, &j);
 }
 
@@ -279,7 +271,7 @@ static void copy_span(void *ctx, int begin, int end, int thread)
 
 void cpu_copy(backend *b, tensor *y, const tensor *x)
 {
-    CHECK(y->type == x->type && tensor_count(y) == tensor_count(x));
+    CHECK(y->type == x->type && tensor_count(y) == tensor_count(x)); /* nothing here is in bf16 */
     if (y->type != DT_F32) {
         if (tensor_bytes(x)) memcpy(y->data, x->data, tensor_bytes(x));
         return;

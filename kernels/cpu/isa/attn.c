@@ -5,7 +5,7 @@
  * A query's result depends on its own position and keys alone, so every caller and every tile gives equal bits. A tile
  * is NR queries; NB blocks of scores are computed ahead so that few queries still keep eight chains going. */
 #include "kernels/cpu/isa/kern.h"
-#include "kernels/cpu/isa/vmath.h"
+#include "kernels/vmath.h"
 
 enum { MAX_DIM = 256, MAX_TILE = 8 }; /* head_dim, checked by the driver */
 

@@ -3,7 +3,7 @@
  * s and dout.v have keys in the lanes, the three gradients head_dim. dk and dv chain over rows ascending, dq over keys
  * ascending. */
 #include "kernels/cpu/isa/kern.h"
-#include "kernels/cpu/isa/vmath.h"
+#include "kernels/vmath.h"
 
 enum { MAX_DIM = 256 }; /* head_dim, checked by the driver */
 

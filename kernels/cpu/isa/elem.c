@@ -1,6 +1,6 @@
 /* Norms, activations, rotary embedding, optimizer: one pass over memory each. */
 #include "kernels/cpu/isa/kern.h"
-#include "kernels/cpu/isa/vmath.h"
+#include "kernels/formulas.h"
 
 /* 16 interleaved partials of sum a*b over a row */
 INLINE float row_dot(const float *a, const float *b, int64_t n)
@@ -145,92 +145,44 @@ void SYM(swiglu_fwd)(float *y, const float *gu, int64_t rows, int64_t inner)
     for (int64_t r = 0; r < rows; r++, y += inner, gu += 2 * inner) {
         const float *u = gu + inner;
         EACH_VECTOR(0, inner, {
-            v16 g = LOAD(gu);
-            STORE(y, v_mul(v_mul(g, v_sigmoid(g)), LOAD(u)));
+            STORE(y, swiglu(LOAD(gu), LOAD(u)));
         });
     }
 }
 
-/* s = sigmoid(g): du = dy g s; dg = dy u s (1 + g (1 - s)) */
 void SYM(swiglu_bwd)(float *dgu, const float *dy, const float *gu, int64_t rows, int64_t inner)
 {
-    const v16 one = v_set1(1.0f);
     for (int64_t r = 0; r < rows; r++, dy += inner, gu += 2 * inner, dgu += 2 * inner) {
         const float *u = gu + inner;
         float *du = dgu + inner;
         EACH_VECTOR(0, inner, {
-            v16 g = LOAD(gu);
-            v16 s = v_sigmoid(g);
-            v16 ds = v_mul(LOAD(dy), s);
-            v16 slope = v_fma(g, v_sub(one, s), one);
-            v16 dg = v_mul(v_mul(ds, LOAD(u)), slope);
-            STORE(du, v_mul(ds, g));
+            v16 dg;
+            v16 d;
+            swiglu_grad(&dg, &d, LOAD(dy), LOAD(gu), LOAD(u));
+            STORE(du, d);
             STORE(dgu, dg);
         });
     }
 }
 
-/* Beyond TAIL the normal tail is 0 in fp32; clipping keeps Inf * 0 away. NaN passes. */
-#define TAIL 37.0
-INLINE double clip(double x, double lo, double hi) { return x < lo ? lo : x > hi ? hi : x; }
-
 void SYM(gelu_fwd)(float *y, const float *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        double density, below;
-        double a = clip((double)x[i], -TAIL, INFINITY);
-        normal_both(a, &density, &below);
-        y[i] = (float)(a * below);
-    }
+    for (int64_t i = 0; i < n; i++) y[i] = gelu(x[i]);
 }
 
 void SYM(gelu_bwd)(float *dx, const float *dy, const float *x, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        double density, below;
-        double a = clip((double)x[i], -TAIL, TAIL);
-        normal_both(a, &density, &below);
-        dx[i] = dy[i] * (float)(below + a * density);
-    }
+    for (int64_t i = 0; i < n; i++) dx[i] = gelu_grad(dy[i], x[i]);
 }
-
-/* (1 + tanh u)/2 = sigmoid(2u), 2u = 2 sqrt(2/pi) x (1 + 0.044715 x^2); *above = 1 - sigmoid without cancellation */
-INLINE v16 tanh_gate(v16 x, v16 *above)
-{
-    v16 u = v_mul(v_mul(x, v_fma(v_set1(0.044715f), v_mul(x, x), v_set1(1.0f))), v_set1(1.5957691216f));
-    v16 e = v_exp(v_from_bits(i_xor(i_and(v_bits(u), i_set1(INT32_MAX)), i_set1(INT32_MIN)))); /* exp(-|2u|) */
-    v16 big = v_div(v_set1(1.0f), v_add(v_set1(1.0f), e));
-    v16 small = v_mul(e, big);
-    m16 negative = v_lt(u, v_zero());
-    *above = v_sel(negative, big, small);
-    return v_sel(negative, small, big);
-}
-
-/* Beyond 32 the gate is 0 or 1 in fp32; clipping keeps Inf * 0 away. NaN passes. */
-INLINE v16 gate_clip(v16 x) { return v_sel(v_isnan(x), x, v_max(v_min(x, v_set1(32.0f)), v_set1(-32.0f))); }
 
 void SYM(gelu_tanh_fwd)(float *y, const float *x, int64_t count)
 {
-    EACH_VECTOR(0, count, {
-        v16 a = LOAD(x);
-        v16 above;
-        v16 c = gate_clip(a);
-        v16 gate = tanh_gate(c, &above);
-        STORE(y, v_mul(v_sel(v_lt(a, v_zero()), c, a), gate));
-    });
+    EACH_VECTOR(0, count, { STORE(y, gelu_tanh(LOAD(x))); });
 }
 
-/* s = sigmoid(2u): d = s (1 + x (1 - s) (2u)') */
 void SYM(gelu_tanh_bwd)(float *dx, const float *dy, const float *x, int64_t count)
 {
-    const v16 one = v_set1(1.0f);
-    EACH_VECTOR(0, count, {
-        v16 above;
-        v16 c = gate_clip(LOAD(x));
-        v16 gate = tanh_gate(c, &above);
-        v16 slope = v_mul(v_fma(v_set1(0.134145f), v_mul(c, c), one), v_set1(1.5957691216f));
-        STORE(dx, v_mul(LOAD(dy), v_mul(gate, v_fma(v_mul(c, above), slope, one))));
-    });
+    EACH_VECTOR(0, count, { STORE(dx, gelu_tanh_grad(LOAD(dy), LOAD(x))); });
 }
 
 void SYM(mix)(float *y, const float *table, const int32_t *ids, const float *w, int64_t taps, int64_t cols)
@@ -264,8 +216,9 @@ void SYM(rope_apply)(float *x, int64_t x_row, const float *cos_in, const float *
                 float *hi = lo + half;
                 v16 a = LOAD(lo);
                 v16 b = LOAD(hi);
-                STORE(lo, v_fnma(b, s, v_mul(a, c)));
-                STORE(hi, v_fma(a, s, v_mul(b, c)));
+                rotate(&a, &b, c, s);
+                STORE(lo, a);
+                STORE(hi, b);
             }
         });
     }
@@ -279,18 +232,14 @@ void SYM(dots)(float *out, const float *a, const float *b, int64_t n, int dim)
 void SYM(adamw)(float *w, float *m, float *v, const float *g, int64_t count, const adamw_step *s, float bias1,
                 float bias2)
 {
-    const v16 b1 = v_set1(s->beta1), b2 = v_set1(s->beta2), c1 = v_set1(1.0f - s->beta1), c2 = v_set1(1.0f - s->beta2);
-    const v16 scale = v_set1(s->grad_scale), eps = v_set1(s->eps), lr = v_set1(s->lr), decay = v_set1(s->weight_decay);
-    const v16 k1 = v_set1(bias1), k2 = v_set1(bias2);
     EACH_VECTOR(0, count, {
-        v16 grad = v_mul(LOAD(g), scale);
-        v16 m1 = v_fma(b1, LOAD(m), v_mul(c1, grad));
-        v16 v1 = v_fma(b2, LOAD(v), v_mul(c2, v_mul(grad, grad)));
-        v16 step = v_div(v_div(m1, k1), v_add(v_sqrt(v_div(v1, k2)), eps));
-        v16 w0 = LOAD(w);
+        v16 w1 = LOAD(w);
+        v16 m1 = LOAD(m);
+        v16 v1 = LOAD(v);
+        adamw_element(&w1, &m1, &v1, LOAD(g), s, bias1, bias2);
         STORE(m, m1);
         STORE(v, v1);
-        STORE(w, v_fnma(lr, v_fma(decay, w0, step), w0));
+        STORE(w, w1);
     });
 }
 

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "kernels/cpu/isa/kern.h"
-#include "kernels/cpu/isa/vmath.h"
+#include "kernels/formulas.h"
 
 void SYM(logits_row)(float *z, int64_t n, const uint8_t *ban, float inv_temp, float *lse, float *entropy)
 {
@@ -31,26 +31,16 @@ void SYM(logits_row)(float *z, int64_t n, const uint8_t *ban, float inv_temp, fl
     if (entropy) *entropy = log_sum - v_hsum(s1) / sum;
 }
 
-/* z' = inv_temp * (a (1[target] - p) - b p (ln p + H)),  p = e^(z - lse) */
 void SYM(dlogits_row)(float *z, int64_t n, float lse, float entropy, int64_t target, float dlogp, float dent,
                       float inv_temp)
 {
-    const v16 vl = v_set1(lse), vh = v_set1(entropy), a = v_set1(dlogp), b = v_set1(dent), scale = v_set1(inv_temp);
-    const v16 minus_inf = v_set1(-INFINITY);
     for (int64_t i = 0; i < n; i += LANES) {
         int lanes = n - i < LANES ? (int)(n - i) : LANES;
+        bool near = target >= i && target < i + lanes;
+        float one[LANES] = {0};
+        if (near) one[target - i] = 1.0f;
         v16 x = v_load_n(z + i, lanes);
-        m16 banned = v_eq(x, minus_inf);
-        v16 lp = v_sub(x, vl), p = v_exp(lp);
-        v16 g = v_mul(p, v_fma(b, v_add(lp, vh), a));
-        if (target >= i && target < i + lanes) {
-            float one[LANES] = {0};
-            one[target - i] = 1.0f;
-            g = v_sub(v_mul(a, v_load(one)), g);
-        } else {
-            g = v_neg(g);
-        }
-        v_store_n(z + i, v_sel(banned, v_zero(), v_mul(g, scale)), lanes);
+        v_store_n(z + i, dlogit(x, lse, entropy, dlogp, dent, inv_temp, near, v_load(one)), lanes);
     }
 }
 
@@ -88,7 +78,7 @@ int64_t SYM(pick)(const float *z, int64_t n, const uint32_t *key)
         v16 x = v_load_n(z + i, lanes);
         if (key) {
             if (i % (4 * LANES) == 0) uniform64(u, key, (uint32_t)(i / 4));
-            x = v_sub(x, v_log(v_neg(v_log(v_load(u + i % (4 * LANES))))));
+            x = v_add(x, gumbel(v_load(u + i % (4 * LANES))));
         }
         m16 better = m_and(v_lt(best, x), m_first(lanes));
         best = v_sel(better, x, best);

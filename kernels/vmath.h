@@ -1,10 +1,14 @@
-/* exp, log and the normal distribution, ours because libm differs between systems and instruction sets. Coefficients
+/* exp, log and the normal distribution, ours because libm differs between systems, instruction sets and GPUs. Coefficients
  * are our own Chebyshev fits (weighted least squares, then rounded to fp32); tests/test_vmath.c holds the error bounds.
  */
-#ifndef KERNELS_CPU_ISA_VMATH_H
-#define KERNELS_CPU_ISA_VMATH_H
+#ifndef KERNELS_VMATH_H
+#define KERNELS_VMATH_H
 
+#ifdef ISA
 #include "kernels/cpu/isa/vec.h"
+#else /* one lane: a thread of a GPU */
+#include "kernels/cuda/vec.cuh"
+#endif
 
 /* e^x, error < 1 ulp; NaN stays, overflow gives inf, deep underflow 0, denormal results are right. */
 INLINE v16 v_exp(v16 x)
