@@ -67,6 +67,9 @@ void arena_add_2d(arena *a, tensor *t, dtype type, int64_t rows, int64_t cols)
     arena_add(a, t, type, 2, (int64_t[]){rows, cols});
 }
 
+dtype arena_act(const arena *a) { return a->b ? a->b->act : DT_F32; }
+void arena_add_act(arena *a, tensor *t, int64_t rows, int64_t cols) { arena_add_2d(a, t, arena_act(a), rows, cols); }
+
 size_t arena_bytes(const arena *a) { return a->bytes; }
 const char *arena_name(const arena *a) { return a->name; }
 
@@ -74,9 +77,8 @@ status arena_commit(arena *a)
 {
     CHECK(!a->committed);
     void *base = NULL;
-    if (a->b->alloc(a->b, a->bytes ? a->bytes : 1, &base) != ST_OK)
-        return FAIL(ST_ENOMEM, "not enough memory for %s: %.1f MiB wanted on %s", a->name, (double)a->bytes / (1 << 20),
-                    a->b->name);
+    status st = a->b->alloc(a->b, a->bytes ? a->bytes : 1, &base);
+    if (st != ST_OK) return fail_within(st, "not enough memory for %s", a->name);
     a->base = base;
     a->committed = true;
     atomic_fetch_add(&commits, 1);

@@ -18,6 +18,9 @@ status arena_create(arena **out, backend *b, const char *name);
 void arena_add(arena *a, tensor *t, dtype type, int ndim, const int64_t *dim);
 void arena_add_1d(arena *a, tensor *t, dtype type, int64_t n);
 void arena_add_2d(arena *a, tensor *t, dtype type, int64_t rows, int64_t cols);
+/* Activations, in the type the backend computes them in (backend.act). */
+void arena_add_act(arena *a, tensor *t, int64_t rows, int64_t cols);
+dtype arena_act(const arena *a);
 size_t arena_bytes(const arena *a); /* planned so far, or committed */
 const char *arena_name(const arena *a);
 /* The one allocation (zeroed). ST_ENOMEM names the arena and its MiB. Seals the arena. */

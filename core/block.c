@@ -46,34 +46,34 @@ void block_plan_params(arena *a, block_params *p, const block_shape *s, dtype ma
 void block_plan_acts(arena *a, block_acts *t, const block_shape *s, int64_t rows, int64_t rest)
 {
     const int heads = s->attn.n_head + s->attn.n_kv;
-    arena_add_2d(a, &t->x, DT_F32, rows, s->width);
-    arena_add_2d(a, &t->n1, DT_F32, rows, s->width);
+    arena_add_act(a, &t->x, rows, s->width);
+    arena_add_act(a, &t->n1, rows, s->width);
     if (s->layer_norm) arena_add_1d(a, &t->mean1, DT_F32, rows);
     arena_add_1d(a, &t->r1, DT_F32, rows);
     if (s->qk_norm) {
-        arena_add_2d(a, &t->raw, DT_F32, rows, (int64_t)heads * s->attn.head_dim);
+        arena_add_act(a, &t->raw, rows, (int64_t)heads * s->attn.head_dim);
         arena_add_2d(a, &t->rhead, DT_F32, rows, heads);
     }
-    arena_add_2d(a, &t->qkv, DT_F32, rows, block_qkv(s));
-    arena_add_2d(a, &t->o, DT_F32, rows, block_heads(s));
+    arena_add_act(a, &t->qkv, rows, block_qkv(s));
+    arena_add_act(a, &t->o, rows, block_heads(s));
     arena_add_2d(a, &t->lse, DT_F32, rows, s->attn.n_head);
-    arena_add_2d(a, &t->m, DT_F32, rest, s->width);
-    arena_add_2d(a, &t->n2, DT_F32, rest, s->width);
+    arena_add_act(a, &t->m, rest, s->width);
+    arena_add_act(a, &t->n2, rest, s->width);
     if (s->layer_norm) arena_add_1d(a, &t->mean2, DT_F32, rest);
     arena_add_1d(a, &t->r2, DT_F32, rest);
-    arena_add_2d(a, &t->gu, DT_F32, rest, block_gu(s));
-    arena_add_2d(a, &t->act, DT_F32, rest, s->inner);
+    arena_add_act(a, &t->gu, rest, block_gu(s));
+    arena_add_act(a, &t->act, rest, s->inner);
 }
 
 void block_plan_work(arena *a, block_work *w, const block_shape *s, int64_t rows, bool backward)
 {
     int64_t back = backward ? rows : 0;
-    arena_add_2d(a, &w->t, DT_F32, rows, s->width);
-    arena_add_2d(a, &w->dn, DT_F32, back, s->width);
-    arena_add_2d(a, &w->do_, DT_F32, back, block_heads(s));
-    arena_add_2d(a, &w->dqkv, DT_F32, back, block_qkv(s));
-    arena_add_2d(a, &w->dgu, DT_F32, back, block_gu(s));
-    arena_add_2d(a, &w->dact, DT_F32, back, s->inner);
+    arena_add_act(a, &w->t, rows, s->width);
+    arena_add_act(a, &w->dn, back, s->width);
+    arena_add_act(a, &w->do_, back, block_heads(s));
+    arena_add_act(a, &w->dqkv, back, block_qkv(s));
+    arena_add_act(a, &w->dgu, back, block_gu(s));
+    arena_add_act(a, &w->dact, back, s->inner);
 }
 
 /* Rows of what only some families have. */

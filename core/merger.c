@@ -18,19 +18,19 @@ void merger_plan_params(arena *a, merger_params *p, const vision_config *v, bool
 void merger_plan_acts(arena *a, merger_acts *t, const vision_config *v, int64_t patches)
 {
     int64_t M = merged_width(v), T = patches / (v->merge * v->merge);
-    arena_add_2d(a, &t->z, DT_F32, patches, v->hidden);
+    arena_add_act(a, &t->z, patches, v->hidden);
     if (v->layer_norm) arena_add_1d(a, &t->mean, DT_F32, patches);
     arena_add_1d(a, &t->rstd, DT_F32, patches);
-    arena_add_2d(a, &t->u, DT_F32, T, M);
-    arena_add_2d(a, &t->act, DT_F32, T, M);
+    arena_add_act(a, &t->u, T, M);
+    arena_add_act(a, &t->act, T, M);
 }
 
 void merger_plan_work(arena *a, merger_work *w, const vision_config *v, int64_t patches)
 {
     int64_t M = merged_width(v), T = patches / (v->merge * v->merge);
-    arena_add_2d(a, &w->dz, DT_F32, patches, v->hidden);
-    arena_add_2d(a, &w->du, DT_F32, T, M);
-    arena_add_2d(a, &w->dact, DT_F32, T, M);
+    arena_add_act(a, &w->dz, patches, v->hidden);
+    arena_add_act(a, &w->du, T, M);
+    arena_add_act(a, &w->dact, T, M);
 }
 
 /* x[P,d] as [T,M]: merge^2 consecutive patches are one row. */

@@ -60,15 +60,15 @@ static void plan(model_acts *a, const model_config *c, const block_shape *s)
     for (int l = 0; a->keep && l < c->n_layer; l++) block_plan_acts(p, &a->layer[l], s, N, l + 1 < c->n_layer ? N : R);
     if (!a->keep) block_plan_acts(p, &a->layer[0], s, N, most);
     block_plan_work(p, &a->work, s, most, a->keep);
-    arena_add_2d(p, &a->vis, DT_F32, c->has_vision ? most : 0, C);
-    arena_add_2d(p, &a->row_x, DT_F32, R, C);
-    arena_add_2d(p, &a->row_o, DT_F32, R, H);
-    arena_add_2d(p, &a->last, DT_F32, R, C);
+    arena_add_act(p, &a->vis, c->has_vision ? most : 0, C);
+    arena_add_act(p, &a->row_x, R, C);
+    arena_add_act(p, &a->row_o, R, H);
+    arena_add_act(p, &a->last, R, C);
     arena_add_1d(p, &a->rstd, DT_F32, R);
-    arena_add_2d(p, &a->h, DT_F32, R, C);
-    arena_add_2d(p, &a->dx, DT_F32, back * N, C);
-    arena_add_2d(p, &a->dlast, DT_F32, back * R, C);
-    arena_add_2d(p, &a->drow_o, DT_F32, back * R, H);
+    arena_add_act(p, &a->h, R, C);
+    arena_add_act(p, &a->dx, back * N, C);
+    arena_add_act(p, &a->dlast, back * R, C);
+    arena_add_act(p, &a->drow_o, back * R, H);
 }
 
 static status create(model_acts *a)
@@ -85,9 +85,9 @@ static status create(model_acts *a)
     if (c->has_vision && a->lim.patch > 0) {
         int64_t unit = (int64_t)c->vision.merge * c->vision.merge;
         TRY(tower_plan_acts(a->arena, &a->tower, &c->vision, a->lim.patch, a->keep));
-        arena_add_2d(a->arena, &a->dfeat, DT_F32, a->keep ? a->lim.patch / unit : 0, c->hidden);
+        arena_add_act(a->arena, &a->dfeat, a->keep ? a->lim.patch / unit : 0, c->hidden);
         for (int k = 0; a->keep && k < c->vision.n_deep; k++)
-            arena_add_2d(a->arena, &a->ddeep[k], DT_F32, a->lim.patch / unit, c->hidden);
+            arena_add_act(a->arena, &a->ddeep[k], a->lim.patch / unit, c->hidden);
     }
     return arena_commit(a->arena);
 }

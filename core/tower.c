@@ -62,7 +62,8 @@ status tower_plan_acts(arena *a, tower_acts *t, const vision_config *v, int n_pa
     t->block = calloc((size_t)n_block, sizeof *t->block);
     TRY(alloc_host(t, v, P, T));
 
-    arena_add_2d(a, &t->patches, DT_F32, P, vision_patch_dim(v));
+    arena_add_act(a, &t->patches, P, vision_patch_dim(v));
+    arena_add_2d(a, &t->patches_f32, DT_F32, arena_act(a) == DT_F32 ? 0 : P, vision_patch_dim(v));
     arena_add_1d(a, &t->index, DT_I32, T);
     arena_add_2d(a, &t->pos, DT_I32, P, 2);
     arena_add_2d(a, &t->cos, DT_F32, P, s.attn.head_dim / 2);
@@ -73,16 +74,16 @@ status tower_plan_acts(arena *a, tower_acts *t, const vision_config *v, int n_pa
     arena_add_1d(a, &t->cu_full, DT_I32, T + 1);
     for (int l = 0; l < n_block; l++) block_plan_acts(a, &t->block[l], &s, P, P);
     block_plan_work(a, &t->work, &s, P, keep);
-    arena_add_2d(a, &t->x0, DT_F32, P, d);
-    arena_add_2d(a, &t->y, DT_F32, P, d);
+    arena_add_act(a, &t->x0, P, d);
+    arena_add_act(a, &t->y, P, d);
     merger_plan_acts(a, &t->merger, v, P);
     for (int k = 0; keep && k < v->n_deep; k++) merger_plan_acts(a, &t->deep_merger[k], v, P);
     merger_plan_work(a, &t->merger_work, v, back * P);
-    arena_add_2d(a, &t->out, DT_F32, T, v->out_hidden);
-    arena_add_2d(a, &t->feat, DT_F32, T, v->out_hidden);
-    for (int k = 0; k < v->n_deep; k++) arena_add_2d(a, &t->deep[k], DT_F32, T, v->out_hidden);
-    arena_add_2d(a, &t->dx, DT_F32, back * P, d);
-    arena_add_2d(a, &t->dmerge, DT_F32, v->n_deep ? back * P : 0, d);
+    arena_add_act(a, &t->out, T, v->out_hidden);
+    arena_add_act(a, &t->feat, T, v->out_hidden);
+    for (int k = 0; k < v->n_deep; k++) arena_add_act(a, &t->deep[k], T, v->out_hidden);
+    arena_add_act(a, &t->dx, back * P, d);
+    arena_add_act(a, &t->dmerge, v->n_deep ? back * P : 0, d);
     return ST_OK;
 }
 
@@ -110,6 +111,17 @@ static block_ctx context(const tower_acts *t, const vision_config *v, int l)
                        .cu = rows(full ? &t->cu_full : &t->cu_window, 1 + (full ? t->n_full : t->n_window))};
 }
 
+static void upload_patches(backend *b, const tower_acts *t, tensor *data, const float *patches)
+{
+    if (data->type == DT_F32) {
+        b->upload(b, data, patches);
+        return;
+    }
+    tensor whole = rows(&t->patches_f32, data->dim[0]);
+    b->upload(b, &whole, patches);
+    b->copy(b, data, &whole);
+}
+
 /* Windows, positions and segments of these images, on the backend. */
 static void stage(backend *b, tower_acts *t, const vision_config *v, const float *patches, const int32_t *grid,
                   int n_img)
@@ -120,7 +132,7 @@ static void stage(backend *b, tower_acts *t, const vision_config *v, const float
     t->n_patch = P;
     tensor data = rows(&t->patches, P), index = rows(&t->index, T), pos = rows(&t->pos, P);
     tensor window = rows(&t->cu_window, t->n_window + 1), full = rows(&t->cu_full, t->n_full + 1);
-    b->upload(b, &data, patches);
+    upload_patches(b, t, &data, patches);
     b->upload(b, &index, t->host_index);
     b->upload(b, &pos, t->host_pos);
     b->upload(b, &window, t->host_window);

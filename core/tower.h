@@ -18,6 +18,7 @@ typedef struct tower_params {
 typedef struct tower_acts {
     bool keep;                 /* for backward: one block_acts for each block instead of one for all */
     tensor patches;            /* [P, patch_dim] */
+    tensor patches_f32;        /* the same as they come, where activations are not fp32 */
     tensor index;              /* [T] permuted token j is raster token index[j] */
     tensor pos, cos, sin;      /* [P,2], [P,D/2] permuted */
     tensor tap, weight;        /* [P,VISION_TAPS] rows of the position table, permuted */

@@ -8,8 +8,8 @@
 
 #define PLUGIN "codedance_cuda.so"
 
-/* The plug-in's one exported function. It keeps its own copy of core, so the reason of a refusal comes back as text. */
-typedef status cuda_open_fn(backend **out, int device, char *why, size_t why_size);
+/* The plug-in's one exported function. Its core is this program's: a reason for refusal is in fail_message. */
+typedef status cuda_open_fn(backend **out, int device, dtype act);
 #define CUDA_OPEN "codedance_cuda_open"
 
 static status default_path(char *path, size_t size)
@@ -22,7 +22,7 @@ static status default_path(char *path, size_t size)
     return ST_OK;
 }
 
-status backend_open_cuda(backend **out, int device, const char *plugin)
+status backend_open_cuda(backend **out, int device, dtype act, const char *plugin)
 {
     if (device < 0) return FAIL(ST_EINVAL, "cuda:%d: device index is negative", device);
     char path[4096];
@@ -42,11 +42,5 @@ status backend_open_cuda(backend **out, int device, const char *plugin)
         dlclose(lib);
         return FAIL(ST_EUNAVAIL, "cuda:%d: %s is not a plug-in of this program (no " CUDA_OPEN ")", device, plugin);
     }
-    char why[512] = "";
-    status st = open_device(out, device, why, sizeof why);
-    if (st != ST_OK) {
-        dlclose(lib);
-        return FAIL(st, "cuda:%d: %s", device, why);
-    }
-    return ST_OK; /* the library stays loaded: its code runs until the process ends */
+    return open_device(out, device, act); /* the library stays loaded: its code runs until the process ends */
 }

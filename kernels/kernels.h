@@ -6,9 +6,9 @@
 
 /* isa: "auto", "avx512", "avx2", "generic"; asking for one this CPU lacks is ST_EUNAVAIL. threads 0 = all CPUs. */
 status backend_open_cpu(backend **out, int threads, const char *isa);
-/* Loads codedance_cuda.so (next to the executable, or plugin if not NULL). ST_EUNAVAIL with the reason: plug-in not
- * built, libraries missing, no driver, no device, device index out of range. */
-status backend_open_cuda(backend **out, int device, const char *plugin);
+/* Loads codedance_cuda.so (next to the executable, or plugin if not NULL). act: of activations, DT_F32 or DT_BF16.
+ * ST_EUNAVAIL with the reason: plug-in not built, libraries missing, no driver, no device, device index out of range. */
+status backend_open_cuda(backend **out, int device, dtype act, const char *plugin);
 void backend_close(backend *b);
 
 /* What the machine offers, for doctor. */

@@ -89,13 +89,11 @@ static void check_machine(report *r)
 static void check_gpu(report *r)
 {
     backend *b = NULL;
-    status st = backend_open_cuda(&b, 0, NULL);
+    status st = backend_open_cuda(&b, 0, DT_BF16, NULL);
     check *c = add(r, "gpu", "CUDA plug-in", st == ST_OK, false);
     EVIDENCE(c, "%s", st == ST_OK ? b->describe : fail_message());
     if (st != ST_OK)
-        REMEDY(
-            c,
-            "not needed; for --set device.device=cuda:0 build with CUDACXX=/path/to/nvcc on a machine with a driver");
+        REMEDY(c, "not needed; for --device cuda:0 build with CUDACXX=/path/to/nvcc on a machine with a driver");
     if (st == ST_OK) backend_close(b);
 }
 

@@ -12,7 +12,7 @@
 
 typedef struct eval_args {
     arg_list files, sets;
-    const char *dir, *data, *force, *arm, *stage, *out, *trajectories, *dtype;
+    const char *dir, *data, *force, *arm, *stage, *out, *trajectories, *dtype, *device;
     int64_t limit, keep, seed, step, tile_scale;
     bool shuffle;
 } eval_args;
@@ -122,6 +122,7 @@ status cmd_eval(int argc, char **argv)
         {"data", ARG_STR, &a.data, "PATH", "prompts with answers: .jsonl, .h5 or a directory of shards"},
         {"config", ARG_LIST, &a.files, "FILE", "config with the rollout, sandbox, reward and eval sections"},
         {"dtype", ARG_STR, &a.dtype, "fp32|bf16", "what weights are kept in (model.dtype)"},
+        {"device", ARG_STR, &a.device, "auto|cpu|cuda:N", "where the model runs (device.device)"},
         {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key"},
         {"limit", ARG_INT, &a.limit, "N", "rows measured, 0 = all (eval.limit)"},
         {"force", ARG_STR, &a.force, "direct|tool", "make every first turn direct, or a call (rollout.force)"},
@@ -141,6 +142,7 @@ status cmd_eval(int argc, char **argv)
         NULL, &helped));
     if (helped) return ST_OK;
     TRY(setup_dtype(&a.sets, a.dtype));
+    TRY(setup_device(&a.sets, a.device));
     setup s = {0};
     status st = evaluate(&s, &a);
     setup_close(&s);

@@ -15,7 +15,7 @@
 #include "rollout/engine.h"
 
 typedef struct ask {
-    const char *model, *data, *text, *out, *dtype;
+    const char *model, *data, *text, *out, *dtype, *device;
     arg_list configs, sets, images;
     int64_t limit, samples;
 } ask;
@@ -284,6 +284,7 @@ status cmd_generate(int argc, char **argv)
         {"out", ARG_STR, &a.out, "DIR", "also write pictures there, and trajectories.jsonl instead of printing them"},
         {"config", ARG_LIST, &a.configs, "FILE", "config overlay; may be repeated"},
         {"dtype", ARG_STR, &a.dtype, "fp32|bf16", "what weights are kept in (model.dtype)"},
+        {"device", ARG_STR, &a.device, "auto|cpu|cuda:N", "where the model runs (device.device)"},
         {"set", ARG_LIST, &a.sets, "SECTION.KEY=VALUE", "override one key, e.g. rollout.temperature=0"},
         {.name = NULL}};
     TRY(args_parse(argc, argv, "lets a model think, run code and answer",
@@ -292,6 +293,7 @@ status cmd_generate(int argc, char **argv)
                    table, NULL, &helped));
     if (helped) return ST_OK;
     TRY(setup_dtype(&a.sets, a.dtype));
+    TRY(setup_device(&a.sets, a.device));
     if (!a.data == !a.text) return args_usage("give either --data FILE or --ask TEXT");
     if (a.data && a.images.n) return args_usage("--image goes with --ask; the rows of --data name their own pictures");
     if (a.limit < 0 || a.samples < 0) return args_usage("--limit and --samples must not be negative");

@@ -81,12 +81,13 @@ static status score(setup *s, const char *dir, const char *path, const arg_list 
 status cmd_score(int argc, char **argv)
 {
     arg_list pos = {0}, files = {0}, sets = {0};
-    const char *dir = NULL, *keep = NULL;
+    const char *dir = NULL, *keep = NULL, *device = NULL;
     int64_t limit = 0;
     bool helped = false;
     const arg table[] = {{"model", ARG_STR, &dir, "DIR", "Hugging Face directory"},
                          {"config", ARG_LIST, &files, "FILE", "config whose device and train sections are used"},
                          {"dtype", ARG_STR, &keep, "fp32|bf16", "what weights are kept in (model.dtype)"},
+                         {"device", ARG_STR, &device, "auto|cpu|cuda:N", "where the model runs (device.device)"},
                          {"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
                          {"limit", ARG_INT, &limit, "N", "rows scored, 0 = all"},
                          {.name = NULL}};
@@ -94,6 +95,7 @@ status cmd_score(int argc, char **argv)
                    "codedance score --model runs/demo/export rows.jsonl", table, &pos, &helped));
     if (helped) return ST_OK;
     TRY(setup_dtype(&sets, keep));
+    TRY(setup_device(&sets, device));
     if (pos.n != 1) return args_usage("give one dataset: a .jsonl file, a .h5 shard or a directory of shards");
     setup s = {0};
     status st = score(&s, dir, pos.v[0], &files, &sets, limit);

@@ -87,9 +87,10 @@ static status train(setup *s, trainer *t, const char *dir, bool resume)
 status cmd_train(int argc, char **argv)
 {
     arg_list files = {0}, sets = {0};
-    const char *dir = NULL;
+    const char *dir = NULL, *device = NULL;
     bool resume = false, helped = false;
     const arg table[] = {
+        {"device", ARG_STR, &device, "auto|cpu|cuda:N", "where the model runs (device.device)"},
         {"set", ARG_LIST, &sets, "SECTION.KEY=VALUE", "override one key"},
         {"model", ARG_STR, &dir, "DIR", "the Hugging Face directory to start from; overrides model.path"},
         {"resume", ARG_FLAG, &resume, NULL, "go on from the newest checkpoint of the run directory"},
@@ -99,6 +100,7 @@ status cmd_train(int argc, char **argv)
         "codedance train configs/demo.yaml --set run.seed=1\n  mpirun -np 2 codedance train configs/demo.yaml --resume",
         table, &files, &helped));
     if (helped) return ST_OK;
+    TRY(setup_device(&sets, device));
     setup s = {0};
     trainer *t = NULL;
     status st = setup_config(&s, files.v, files.n, sets.v, sets.n);

@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 
 enum { DTYPE_BF16 = 1 }; /* of model.dtype */
+enum { PRECISION_FP32 = 1, PRECISION_BF16 = 2 };
 
 static comm *world; /* MPI can be started and ended once per process */
 
@@ -35,10 +36,16 @@ static status bind_all(setup *s, const char *const *files, int n_files, const ch
     TRY(config_bind(s->cfg, "device", device_fields, &s->o));
     TRY(config_bind(s->cfg, "model", model_fields, &s->o));
     TRY(config_bind(s->cfg, "sandbox", box_fields, &s->box));
-    if (s->o.device == NULL || (strcmp(s->o.device, "cpu") != 0 && strcmp(s->o.device, "cuda") != 0 &&
-                                strncmp(s->o.device, "cuda:", 5) != 0)) {
-        return config_fail(s->cfg, "device", "device", "must be cpu, cuda or cuda:N");
+    const char *d = s->o.device;
+    char *end = NULL;
+    if (d != NULL && strncmp(d, "cuda:", 5) == 0) {
+        if (strtol(d + 5, &end, 10) < 0 || end == d + 5 || *end != '\0')
+            return config_fail(s->cfg, "device", "device", "\"%s\": expected cuda:N", d);
+    } else if (d == NULL || (strcmp(d, "cpu") != 0 && strcmp(d, "cuda") != 0 && strcmp(d, "auto") != 0)) {
+        return config_fail(s->cfg, "device", "device", "must be auto, cpu, cuda or cuda:N");
     }
+    if (d[0] == 'c' && d[1] == 'p' && s->o.precision == PRECISION_BF16)
+        return config_fail(s->cfg, "device", "precision", "a CPU computes in fp32; bf16 needs device cuda");
     box_opts unused;
     TRY(box_config_opts(&s->box, s->cfg, &unused)); /* its own checks, before anything is started */
     if (s->o.name == NULL || s->o.name[0] == '\0') return config_fail(s->cfg, "run", "name", "must not be empty");
@@ -69,19 +76,8 @@ status setup_finish(setup *s)
     return config_finish(s->cfg);
 }
 
-static status open_backend(setup *s)
+static status open_cpu(setup *s, int local)
 {
-    const char *d = s->o.device;
-    int local = 1;
-    TRY(local_ranks(s->world, &local));
-    CHECK(local > 0);
-    if (strcmp(d, "cpu") != 0) {
-        char *end = NULL;
-        long n = d[4] == ':' ? strtol(d + 5, &end, 10) : s->world->rank % local;
-        if (d[4] == ':' && (d[5] == '\0' || *end != '\0' || n < 0))
-            return config_fail(s->cfg, "device", "device", "\"%s\": expected cuda:N", d);
-        return backend_open_cuda(&s->b, (int)n, NULL);
-    }
     int threads = (int)s->o.threads, cpus = thread_cpus();
     if (threads == 0) threads = cpus / local > 0 ? cpus / local : 1;
     if (local > 1 && cpus == 1 && sysconf(_SC_NPROCESSORS_ONLN) > local && s->world->rank == 0) {
@@ -89,6 +85,20 @@ static status open_backend(setup *s)
                  sysconf(_SC_NPROCESSORS_ONLN));
     }
     return backend_open_cpu(&s->b, threads, s->o.isa != NULL ? s->o.isa : "auto");
+}
+
+static status open_backend(setup *s)
+{
+    const char *d = s->o.device;
+    int local = 1;
+    TRY(local_ranks(s->world, &local));
+    CHECK(local > 0);
+    if (strcmp(d, "cpu") == 0) return open_cpu(s, local);
+    int n = d[4] == ':' ? atoi(d + 5) : s->world->rank % local;
+    status st = backend_open_cuda(&s->b, n, s->o.precision == PRECISION_FP32 ? DT_F32 : DT_BF16, NULL);
+    if (st != ST_EUNAVAIL || strcmp(d, "auto") != 0 || s->o.precision == PRECISION_BF16) return st;
+    log_info("no GPU: %s", fail_message());
+    return open_cpu(s, local);
 }
 
 static status read_side_files(setup *s, const char *dir)
@@ -140,6 +150,17 @@ status setup_dtype(arg_list *sets, const char *value)
     if (strcmp(value, "fp32") != 0 && strcmp(value, "bf16") != 0) return args_usage("--dtype %s: fp32 or bf16", value);
     if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
     sets->v[sets->n++] = strcmp(value, "bf16") == 0 ? "model.dtype=bf16" : "model.dtype=fp32";
+    return ST_OK;
+}
+
+status setup_device(arg_list *sets, const char *value)
+{
+    static char line[64];
+    if (!value) return ST_OK;
+    if (snprintf(line, sizeof line, "device.device=%s", value) >= (int)sizeof line)
+        return args_usage("--device %s: auto, cpu, cuda or cuda:N", value);
+    if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
+    sets->v[sets->n++] = line;
     return ST_OK;
 }
 

@@ -16,6 +16,7 @@ typedef struct setup_opts {
     int log_level;
     /* device */ char *device;
     int64_t threads;
+    int precision; /* 0 auto, 1 fp32, 2 bf16 */
     char *isa;
     /* model */ char *model_path;
     int dtype; /* 0 fp32, 1 bf16 */
@@ -51,6 +52,8 @@ typedef struct setup {
 status setup_config(setup *s, const char *const *files, int n_files, const char *const *sets, int n_sets);
 /* The value of a command's --dtype as a line of --set; NULL adds none. */
 status setup_dtype(arg_list *sets, const char *value);
+/* The same of --device. The text lives as long as the program. */
+status setup_device(arg_list *sets, const char *value);
 /* Checks the sections this command has no use for, then that no key is unknown. */
 status setup_finish(setup *s);
 /* dir: a Hugging Face directory, overrides model.path when not NULL. Without SETUP_MODEL the tokenizer, the chat format

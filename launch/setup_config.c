@@ -19,8 +19,14 @@ const cfg_field run_fields[] = {
     {"log_level", CFG_CHOICE, AT(log_level), "info", 0, 0, levels, "Least important lines shown on the terminal."},
     {.key = NULL}};
 
+static const char *const precisions[] = {"auto", "fp32", "bf16", NULL};
+
 const cfg_field device_fields[] = {
-    {"device", CFG_STRING, AT(device), "cpu", 0, 0, NULL, "Where the model runs: cpu, cuda (one per rank) or cuda:N."},
+    {"device", CFG_STRING, AT(device), "cpu", 0, 0, NULL,
+     "Where the model runs: cpu, cuda (one GPU per rank), cuda:N, or auto: a GPU if there is one, and why not if not."},
+    {"precision", CFG_CHOICE, AT(precision), "auto", 0, 0, precisions,
+     "What activations are kept and multiplied in: bf16 (GPU only) or fp32 (the same bits on GPU and CPU); auto is bf16 "
+     "on a GPU. Weights, gradients and optimizer states have fp32 masters either way."},
     {"threads", CFG_INT, AT(threads), "0", 0, 4096, NULL,
      "Threads per rank on the CPU; 0 is the usable CPUs shared by the ranks of the machine."},
     {"isa", CFG_STRING, AT(isa), "auto", 0, 0, NULL,

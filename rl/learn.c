@@ -38,7 +38,7 @@ status learner_create(learner **out, model *m, const chat *c, const image_proces
     arena_add_1d(l->mem, &l->target, DT_I32, rows);
     tensor *column[] = {&l->logp, &l->lse, &l->entropy, &l->dlogp, &l->dent};
     for (size_t i = 0; i < sizeof column / sizeof column[0]; i++) arena_add_1d(l->mem, column[i], DT_F32, rows);
-    arena_add_2d(l->mem, &l->dh, DT_F32, rows, cfg->hidden);
+    arena_add_act(l->mem, &l->dh, rows, cfg->hidden);
     arena_add_1d(l->mem, &l->ban, DT_U8, cfg->vocab);
     TRY_OR(arena_commit(l->mem), fail);
     ban = calloc((size_t)cfg->vocab, 1);

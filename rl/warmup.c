@@ -157,7 +157,7 @@ static status plan(warmup *w, trainer *t)
     TRY(model_acts_create(&w->acts, t->p.m, &lim, true));
     TRY(arena_create(&w->mem, b, "vision warm-up"));
     tensor *rows[] = {&w->pooled, &w->cosine, &w->dcosine, &w->dpooled, &w->picked, &w->dpicked};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) arena_add_2d(w->mem, rows[i], DT_F32, S, C);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) arena_add_act(w->mem, rows[i], S, C);
     tensor *word_rows[] = {&w->words, &w->words_unit, &w->dwords, &w->dwords_unit};
     for (size_t i = 0; i < sizeof word_rows / sizeof word_rows[0]; i++)
         arena_add_2d(w->mem, word_rows[i], DT_F32, W, C);
@@ -169,7 +169,7 @@ static status plan(warmup *w, trainer *t)
     arena_add_1d(w->mem, &w->t_target, DT_I32, S);
     arena_add_1d(w->mem, &w->t_cu, DT_I32, S + 1);
     arena_add_1d(w->mem, &w->unit, DT_F32, C);
-    arena_add_2d(w->mem, &w->d_vis, DT_F32, w->max_patch / (cfg->vision.merge * cfg->vision.merge), C);
+    arena_add_act(w->mem, &w->d_vis, w->max_patch / (cfg->vision.merge * cfg->vision.merge), C);
     for (int a = 0; a < w->n_attribute; a++) arena_add_1d(w->mem, &w->ban[a], DT_U8, W);
     TRY(arena_commit(w->mem));
     b->fill(b, &w->unit, 1 / sqrtf((float)C)); /* rows of unit rms have length sqrt(C) */

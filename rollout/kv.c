@@ -35,7 +35,7 @@ status kv_create(kv_pool **out, model *m, int n_block)
     }
     for (int i = 0; i < n_block; i++) p->stack[i] = n_block - 1 - i; /* block 0 goes first */
     TRY_OR(arena_create(&p->mem, p->b, "KV pool"), fail);
-    for (int l = 0; l < p->n_layer; l++) arena_add_2d(p->mem, &p->layer[l], DT_F32, n_block, kv_block_floats(&shape));
+    for (int l = 0; l < p->n_layer; l++) arena_add_act(p->mem, &p->layer[l], n_block, kv_block_floats(&shape));
     arena_add_1d(p->mem, &p->src, DT_I32, 1);
     arena_add_1d(p->mem, &p->dst, DT_I32, 1);
     TRY_OR(arena_commit(p->mem), fail);

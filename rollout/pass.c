@@ -11,7 +11,7 @@ static status plan_memory(pass *p, const engine *e)
     const model_config *c = model_cfg(m);
     int64_t key_dim[2] = {p->lim.seq, 4};
     TRY(arena_create(&p->mem, b, "sampler"));
-    arena_add_2d(p->mem, &p->hidden, DT_F32, p->lim.seq, c->hidden);
+    arena_add_act(p->mem, &p->hidden, p->lim.seq, c->hidden);
     arena_add_1d(p->mem, &p->index, DT_I32, p->lim.seq);
     arena_add(p->mem, &p->key, DT_U32, 2, key_dim);
     arena_add_1d(p->mem, &p->id, DT_I32, p->lim.seq);

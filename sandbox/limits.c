@@ -10,6 +10,7 @@ typedef struct row {
     double least, most;
 } row;
 
+enum { RGB_PIXELS = WIRE_IMAGE_BYTES / 3 };
 #define LIMIT(key, field, kind, least, most)                          \
     {                                                                 \
         key, offsetof(wire_pool, limits.field), kind, (least), (most) \
@@ -25,7 +26,7 @@ static const row rows[] = {
     LIMIT("code_kib", code_kib, WHOLE, 1, WIRE_CODE_MAX >> 10),
     LIMIT("pids", pids, WHOLE, 4, 4096),
     LIMIT("images_per_turn", images_per_turn, WHOLE, 0, WIRE_IMAGES),
-    LIMIT("image_max_pixels", image_max_pixels, WHOLE, 1, WIRE_IMAGE_BYTES / 3),
+    LIMIT("image_max_pixels", image_max_pixels, WHOLE, 1, RGB_PIXELS),
     LIMIT("image_max_side", image_max_side, WHOLE, 1, 32768),
     {"spares", offsetof(wire_pool, spares), SMALL, 0, 1000},
     {"max_live", offsetof(wire_pool, max_live), SMALL, 1, 4000},
