@@ -27,7 +27,7 @@ allow launch "core kernels data sandbox reward rollout rl"
 
 # Every quoted include starts at the root, so that the rule above sees it.
 while IFS= read -r hit; do fail "$hit: includes are root-relative (\"folder/file.h\")"; done < <(
-    grep -rnE '^[[:space:]]*#[[:space:]]*include "[^/"]*"' $layers tests benchmarks --include='*.[ch]' --include='*.cu' 2>/dev/null |
+    grep -rnE '^[[:space:]]*#[[:space:]]*include "[^/"]*"' $layers tests benchmarks --include='*.[ch]' --include='*.cu' --include='*.cuh' 2>/dev/null |
         grep -v 'report_page\.inc' | cut -d: -f1,2)
 
 # ---- one home per library
@@ -60,7 +60,7 @@ only 'cmocka\.h' 'tests/*'
 while IFS= read -r f; do
     n=$(wc -l <"$f")
     case "$f" in
-    *.h | *.cuh) [ "$n" -le 150 ] || fail "$f: $n lines, a header has at most 150" ;;
+    *.h) [ "$n" -le 150 ] || fail "$f: $n lines, a header has at most 150" ;;
     *) if [ "$n" -gt 800 ]; then fail "$f: $n lines, the limit is 800"; elif [ "$n" -gt 400 ]; then echo "# $f: $n lines (more than 400)"; fi ;;
     esac
 done < <(git ls-files -co --exclude-standard -- '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' 2>/dev/null || find $layers tests -name '*.[ch]')
@@ -77,7 +77,7 @@ trap 'rm -rf "$tmp"' EXIT
 for h in $(find $layers -name '*.h'); do
     case "$h" in kernels/cuda/*) continue ;; esac # need the CUDA toolkit
     flags=
-    case "$h" in kernels/cpu/isa/*) flags="-DISA=generic -DISA_generic=1" ;; sandbox/*) flags=$(pkg-config --cflags python3-embed 2>/dev/null) ;;
+    case "$h" in kernels/cpu/isa/* | kernels/vmath.h | kernels/formulas.h) flags="-DISA=generic -DISA_generic=1" ;; sandbox/*) flags=$(pkg-config --cflags python3-embed 2>/dev/null) ;;
     data/*) flags=$(pkg-config --cflags hdf5-serial 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null) ;; esac
     printf '#include "%s"\n#include "%s"\nint translation_unit;\n' "$h" "$h" >"$tmp/h.c"
     # shellcheck disable=SC2086

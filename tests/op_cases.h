@@ -49,6 +49,8 @@ typedef struct op_row {
     void (*want)(op_case *c); /* fp64 values and bounds of outputs; NULL: loss instead */
     double (*loss)(const op_case *c);
     op_grad grad[3];
+    unsigned act, matrix; /* arguments (bits) that are activations, weight matrices: a GPU also has them in bf16 */
+    bool sums;            /* in bf16 its products are summed in the tensor cores' order: not the CPU's bits */
     double grad_eps; /* allowed error of a gradient, in fp32 epsilons of the largest |gradient| of the tensor */
 } op_row;
 
@@ -62,6 +64,10 @@ void case_free(op_case *c);
  * NULL, or what went wrong: a guard overwritten, an input changed. */
 const char *case_run(backend *b, const op_case *c, void *out[CASE_ARGS]);
 void case_out_free(void *out[CASE_ARGS]);
+/* Rounds the inputs named by the bits to bf16; they stay stored as they were. */
+void case_round(op_case *c, unsigned args);
+/* case_run with the f32 arguments named by the bits in bf16 on the backend; out is fp32 all the same. */
+const char *case_run_bf16(backend *b, const op_case *c, unsigned args, void *out[CASE_ARGS]);
 
 /* For make functions: each declares the next argument. */
 op_arg *arg_f32(op_case *c, arg_role role, int64_t rows, int64_t cols); /* normal values */

@@ -13,7 +13,7 @@
 static void refuse(int device, const char *plugin, status want, const char *reason)
 {
     backend *b = NULL;
-    assert_int_equal(backend_open_cuda(&b, device, plugin), want);
+    assert_int_equal(backend_open_cuda(&b, device, DT_BF16, plugin), want);
     assert_null(b);
     if (!strstr(fail_message(), reason)) fail_msg("'%s' does not say '%s'", fail_message(), reason);
 }
@@ -43,7 +43,7 @@ static void test_bad_index(void **state)
 {
     (void)state;
     backend *b = NULL;
-    status st = backend_open_cuda(&b, 9999, NULL);
+    status st = backend_open_cuda(&b, 9999, DT_F32, NULL);
     assert_true(st == ST_EUNAVAIL || st == ST_EINVAL || st == ST_EDEVICE);
     assert_non_null(strstr(fail_message(), "cuda:9999"));
 }

@@ -66,9 +66,45 @@ void case_free(op_case *c)
     }
 }
 
+void case_round(op_case *c, unsigned args)
+{
+    for (int i = 0; i < c->n_arg; i++) {
+        op_arg *a = &c->arg[i];
+        if (!(args >> i & 1) || a->role == ARG_OUT) continue;
+        float *x = a->host;
+        for (int64_t k = 0; k < a->count; k++) a->d[k] = x[k] = f32_from_bf16(bf16_from_f32(x[k]));
+    }
+}
+
 enum { GUARD_BYTE = 0xA5 };
 
-const char *case_run(backend *b, const op_case *c, void *out[CASE_ARGS])
+/* The values of an argument as the backend stores them, and back; malloc'd. */
+static void *stored(const op_arg *a, dtype type)
+{
+    size_t bytes = (size_t)a->count * dtype_size(type);
+    uint16_t *h = malloc(bytes + 1);
+    CHECK(h);
+    if (type == a->type)
+        memcpy(h, a->host, bytes);
+    else
+        for (int64_t i = 0; i < a->count; i++) h[i] = bf16_from_f32(((float *)a->host)[i]);
+    return h;
+}
+
+static void *fetched(const op_arg *a, dtype type, const void *from)
+{
+    float *x = malloc((size_t)a->count * dtype_size(a->type) + 1);
+    CHECK(x);
+    if (type == a->type)
+        memcpy(x, from, (size_t)a->count * dtype_size(type));
+    else
+        for (int64_t i = 0; i < a->count; i++) x[i] = f32_from_bf16(((const uint16_t *)from)[i]);
+    return x;
+}
+
+const char *case_run(backend *b, const op_case *c, void *out[CASE_ARGS]) { return case_run_bf16(b, c, 0, out); }
+
+const char *case_run_bf16(backend *b, const op_case *c, unsigned args, void *out[CASE_ARGS])
 {
     static const char *const guard = "a guard element was overwritten", *const input = "an input was changed";
     const char *bad = NULL;
@@ -78,15 +114,18 @@ const char *case_run(backend *b, const op_case *c, void *out[CASE_ARGS])
     for (int i = 0; i < c->n_arg; i++) {
         const op_arg *a = &c->arg[i];
         if (a->absent) continue;
-        size_t item = dtype_size(a->type), pad = CASE_GUARD * item, bytes = (size_t)a->count * item;
+        dtype type = args >> i & 1 ? DT_BF16 : a->type;
+        size_t item = dtype_size(type), pad = CASE_GUARD * item, bytes = (size_t)a->count * item;
         char *image = malloc(bytes + 2 * pad);
+        void *values = stored(a, type);
         CHECK(image && b->alloc(b, bytes + 2 * pad, &mem[i]) == ST_OK);
         memset(image, GUARD_BYTE, bytes + 2 * pad);
-        memcpy(image + pad, a->host, bytes);
-        tensor whole = tensor_1d(mem[i], a->type, a->count + 2 * CASE_GUARD);
+        memcpy(image + pad, values, bytes);
+        tensor whole = tensor_1d(mem[i], type, a->count + 2 * CASE_GUARD);
         b->upload(b, &whole, image);
+        free(values);
         free(image);
-        t[i] = tensor_view((char *)mem[i] + pad, a->type, a->ndim, a->dim);
+        t[i] = tensor_view((char *)mem[i] + pad, type, a->ndim, a->dim);
         arg[i] = &t[i];
     }
     c->op->call(b, c, arg);
@@ -94,21 +133,23 @@ const char *case_run(backend *b, const op_case *c, void *out[CASE_ARGS])
     for (int i = 0; i < c->n_arg; i++) {
         const op_arg *a = &c->arg[i];
         if (a->absent) continue;
-        size_t item = dtype_size(a->type), pad = CASE_GUARD * item, bytes = (size_t)a->count * item;
+        dtype type = t[i].type;
+        size_t item = dtype_size(type), pad = CASE_GUARD * item, bytes = (size_t)a->count * item;
         char *image = malloc(bytes + 2 * pad);
         CHECK(image);
-        tensor whole = tensor_1d(mem[i], a->type, a->count + 2 * CASE_GUARD);
+        tensor whole = tensor_1d(mem[i], type, a->count + 2 * CASE_GUARD);
         b->download(b, image, &whole);
         for (size_t k = 0; k < pad; k++)
             if ((unsigned char)image[k] != GUARD_BYTE || (unsigned char)image[pad + bytes + k] != GUARD_BYTE)
                 bad = guard;
-        if (a->role == ARG_IN && memcmp(image + pad, a->host, bytes) != 0) bad = input;
-        if (a->role != ARG_IN) {
-            memmove(image, image + pad, bytes);
-            out[i] = image;
+        if (a->role == ARG_IN) {
+            void *values = stored(a, type);
+            if (memcmp(image + pad, values, bytes) != 0) bad = input;
+            free(values);
         } else {
-            free(image);
+            out[i] = fetched(a, type, image + pad);
         }
+        free(image);
         b->release(b, mem[i]);
     }
     return bad;

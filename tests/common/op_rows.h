@@ -15,15 +15,19 @@
         (void)c;                                                    \
         b->op(b, __VA_ARGS__);                                      \
     }
-/* A row whose outputs have an fp64 formula, and one whose outputs are gradients of a loss. */
-#define VALUE_ROW(op, sizes)                           \
+/* A row whose outputs have an fp64 formula, and one whose outputs are gradients of a loss; types: what of op_row says
+ * which arguments may be bf16. */
+#define TYPES(...) __VA_ARGS__
+#define ARG(i) (1u << (i))
+#define VALUE_ROW(op, sizes, types)                    \
     const op_row row_##op = {.name = #op,              \
                              .n_size = n_size_##sizes, \
                              .size = size_##sizes,     \
                              .make = op##_make,        \
                              .call = op##_call,        \
-                             .want = op##_want}
-#define GRAD_ROW(op, sizes, eps, ...)                  \
+                             .want = op##_want,        \
+                             types}
+#define GRAD_ROW(op, sizes, eps, types, ...)           \
     const op_row row_##op = {.name = #op,              \
                              .n_size = n_size_##sizes, \
                              .size = size_##sizes,     \
@@ -31,6 +35,7 @@
                              .call = op##_call,        \
                              .loss = op##_loss,        \
                              .grad_eps = eps,          \
+                             types,                    \
                              .grad = {__VA_ARGS__}}
 
 #endif

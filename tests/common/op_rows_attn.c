@@ -6,8 +6,19 @@
 #include <string.h>
 
 /* n_head, n_kv, head_dim, causal, list of segment lengths */
-SIZES(attn, {1, 1, 1, 1, 0}, {4, 2, 32, 1, 1}, {4, 4, 24, 0, 2}, {2, 1, 7, 1, 3}, {6, 2, 40, 1, 4}, {2, 2, 16, 0, 1});
-static const int segments[][6] = {{1, 1}, {3, 37, 1, 52}, {4, 0, 16, 17, 0}, {0}, {2, 8, 30}}; /* count, lengths */
+#define SHAPES                                                                                                      \
+    {1, 1, 1, 1, 0}, {4, 2, 32, 1, 1}, {4, 4, 24, 0, 2}, {2, 1, 7, 1, 3}, {6, 2, 40, 1, 4}, {2, 2, 16, 0, 1},       \
+        {7, 1, 128, 1, 4}, {2, 1, 7, 0, 5}, {4, 2, 16, 1, 5}, {6, 6, 80, 1, 6}, {14, 2, 20, 0, 6}, {2, 1, 130, 1, 4}, \
+        {1, 1, 256, 0, 2}
+SIZES(attn, SHAPES);
+SIZES(fwd, SHAPES, {7, 1, 128, 1, 5}, {2, 2, 80, 0, 5}, {3, 1, 256, 1, 5}); /* long: too slow for a gradient check */
+static const int segments[][14] = {{1, 1}, /* count, lengths */
+                                   {3, 37, 1, 52},
+                                   {4, 0, 16, 17, 0},
+                                   {0},
+                                   {2, 8, 30},
+                                   {2, 100, 70},
+                                   {13, 1, 2, 0, 0, 3, 1, 1, 5, 17, 1, 0, 2, 9}};
 
 static int total_rows(const op_case *c)
 {
@@ -75,10 +86,10 @@ static void attn_fwd_want(op_case *c)
     /* a score is off by ds <= (dim + 2) EPS32 |q||k| scale (normal data: |q||k| scale < 6 sqrt(dim)); p by e^ds and 2
      * for exp, sums and the chain by one rounding a key */
     double ds = EPS32 * (c->size[2] + 2) * 6 * sqrt(c->size[2]);
-    for (int64_t i = 0; i < c->arg[0].count; i++) E(0)[i] *= 2 * ds + EPS32 * (52 + 20);
+    for (int64_t i = 0; i < c->arg[0].count; i++) E(0)[i] *= 2 * ds + EPS32 * (100 + 20);
     for (int64_t i = 0; i < c->arg[1].count; i++) E(1)[i] = ds + EPS32 * 30 + EPS32 * fabs(A(1)[i]);
 }
-VALUE_ROW(attn_fwd, attn);
+VALUE_ROW(attn_fwd, fwd, TYPES(.act = ARG(0) | ARG(2)));
 
 static void attn_bwd_make(op_case *c) /* dqkv | dout o lse qkv cu */
 {
@@ -102,11 +113,16 @@ static double attn_bwd_loss(const op_case *c)
     free(o);
     return loss;
 }
-GRAD_ROW(attn_bwd, attn, 100, {0, 4});
+GRAD_ROW(attn_bwd, attn, 100, TYPES(.act = ARG(0) | ARG(1) | ARG(2) | ARG(4)), {0, 4});
 
-/* A cache of N_BLOCK blocks: block b of segment s is block (5 s + 3 b + 1) % N_BLOCK, all distinct for these lists. */
-enum { N_BLOCK = 16, TABLE_COLS = 4 };
-static int block_of(int s, int b) { return (5 * s + b + 1) % N_BLOCK; }
+/* A cache of N_BLOCK blocks: block b of segment s, all distinct for these lists. */
+enum { N_BLOCK = 16, TABLE_COLS = 7 };
+static int blocks_of(int tokens) { return (tokens + ATTN_BLOCK - 1) / ATTN_BLOCK; }
+static int block_of(const op_case *c, int s, int b)
+{
+    for (int i = 0; i < s; i++) b += blocks_of(segments[c->size[4]][i + 1]);
+    return (7 * b + 1) % N_BLOCK;
+}
 
 static void kv_store_make(op_case *c) /* kv | qkv slot */
 {
@@ -117,7 +133,7 @@ static void kv_store_make(op_case *c) /* kv | qkv slot */
     int32_t *slot = arg_i32(c, total_rows(c), -1)->host;
     for (int s = 0, n = 0; s < len[0]; s++)
         for (int i = 0; i < len[s + 1]; i++, n++)
-            slot[n] = n % 9 == 8 ? -1 : block_of(s, i / ATTN_BLOCK) * ATTN_BLOCK + i % ATTN_BLOCK;
+            slot[n] = n % 9 == 8 ? -1 : block_of(c, s, i / ATTN_BLOCK) * ATTN_BLOCK + i % ATTN_BLOCK;
 }
 OP_CALL(kv_store, t[0], t[1], t[2], &c->attn)
 /* The layout is the backend's own business, except that keys come before values; this is the CPU's. */
@@ -135,33 +151,37 @@ static void kv_store_want(op_case *c)
         }
     }
 }
-VALUE_ROW(kv_store, attn);
+VALUE_ROW(kv_store, attn, TYPES(.act = ARG(0) | ARG(1)));
 
+enum { N_COPY = 6 }; /* one after the other: some are copied on, one is overwritten after it was read */
 static void kv_copy_make(op_case *c)
 {
     c->attn = (attn_shape){c->size[0], c->size[1], c->size[2], 1, true};
     arg_f32(c, ARG_ACC, N_BLOCK, kv_block_floats(&c->attn));
-    int32_t *dst = arg_i32(c, 3, -1)->host, *src = arg_i32(c, 3, -1)->host;
-    memcpy(dst, (int32_t[]){1, 9, 4}, 12);
-    memcpy(src, (int32_t[]){0, 15, 0}, 12);
+    int32_t *dst = arg_i32(c, N_COPY, -1)->host, *src = arg_i32(c, N_COPY, -1)->host;
+    memcpy(dst, (int32_t[N_COPY]){1, 9, 4, 5, 15, 2}, N_COPY * sizeof *dst);
+    memcpy(src, (int32_t[N_COPY]){0, 15, 0, 4, 14, 2}, N_COPY * sizeof *src);
 }
 OP_CALL(kv_copy, t[0], t[1], t[2])
 static void kv_copy_want(op_case *c)
 {
     size_t block = sizeof(double) * (size_t)kv_block_floats(&c->attn), n = block / sizeof(double);
     const int32_t *dst = c->arg[1].host, *src = c->arg[2].host;
-    for (int i = 0; i < 3; i++) memcpy(A(0) + (size_t)dst[i] * n, A(0) + (size_t)src[i] * n, block);
+    for (int i = 0; i < N_COPY; i++) memmove(A(0) + (size_t)dst[i] * n, A(0) + (size_t)src[i] * n, block);
 }
-VALUE_ROW(kv_copy, attn);
+VALUE_ROW(kv_copy, attn, TYPES(.act = ARG(0)));
 
-/* The last up to 5 rows of every segment, whose whole context lies in the cache. */
-SIZES(paged, {1, 1, 1, 1, 0}, {4, 2, 32, 1, 1}, {2, 1, 7, 1, 3}, {6, 2, 40, 1, 4}, {4, 4, 24, 1, 2});
+/* n_head, n_kv, head_dim, causal, list of segment lengths, new rows: the last of every segment, whose whole context lies
+ * in the cache. */
+SIZES(paged, {1, 1, 1, 1, 0, 5}, {4, 2, 32, 1, 1, 5}, {2, 1, 7, 1, 3, 5}, {6, 2, 40, 1, 4, 5}, {4, 4, 24, 1, 2, 5},
+      {7, 1, 128, 1, 5, 1}, {14, 2, 80, 1, 6, 1}, {4, 2, 32, 1, 5, 40}, {7, 1, 128, 1, 1, 9}, {32, 1, 16, 1, 5, 1},
+      {2, 2, 130, 1, 5, 1}, {3, 1, 256, 1, 5, 12});
 static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
 {
     const int *len = segments[c->size[4]], nh = c->size[0], nkv = c->size[1], dim = c->size[2], width = qkv_cols(c);
     c->attn = (attn_shape){nh, nkv, dim, 1.0f / sqrtf((float)dim), true};
     int n = 0, total = total_rows(c);
-    for (int s = 1; s <= len[0]; s++) n += len[s] < 5 ? len[s] : 5;
+    for (int s = 1; s <= len[0]; s++) n += len[s] < c->size[5] ? len[s] : c->size[5];
     arg_f32(c, ARG_OUT, n, nh * dim);
     op_arg *q = arg_f32(c, ARG_IN, n, width), *kv = arg_f32(c, ARG_IN, N_BLOCK, kv_block_floats(&c->attn));
     int32_t *table = arg_i32(c, len[0], TABLE_COLS)->host, *cu = arg_i32(c, len[0] + 1, -1)->host;
@@ -169,18 +189,19 @@ static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
     double *all = calloc((size_t)(total * width + 1), sizeof *all),
            *o = calloc((size_t)(total * nh * dim + 1), sizeof *o);
     double *spread = calloc((size_t)(total * nh * dim + 1), sizeof *o);
-    int32_t first[8] = {0};
+    int32_t first[16] = {0};
     int row = 0, at = 0;
     for (int i = 0; i < N_BLOCK * (int)kv_block_floats(&c->attn); i++)
         ((float *)kv->host)[i] = NAN; /* never to be read */
     for (int s = 0; s < len[0]; s++) {
-        int new_rows = len[s + 1] < 5 ? len[s + 1] : 5;
+        int new_rows = len[s + 1] < c->size[5] ? len[s + 1] : c->size[5];
         first[s + 1] = first[s] + len[s + 1];
         ctx[s] = len[s + 1];
         cu[s + 1] = cu[s] + new_rows;
-        for (int b = 0; b < TABLE_COLS; b++) table[s * TABLE_COLS + b] = block_of(s, b);
+        for (int b = 0; b < TABLE_COLS; b++) /* beyond the context: never to be looked at */
+            table[s * TABLE_COLS + b] = b < blocks_of(ctx[s]) ? block_of(c, s, b) : -1;
         for (int i = 0; i < len[s + 1]; i++, row++) {
-            float *k = (float *)kv->host + block_of(s, i / ATTN_BLOCK) * kv_block_floats(&c->attn),
+            float *k = (float *)kv->host + block_of(c, s, i / ATTN_BLOCK) * kv_block_floats(&c->attn),
                   *v = k + nkv * dim * ATTN_BLOCK;
             bool fresh = i >= len[s + 1] - new_rows;
             for (int e = 0; e < width; e++) {
@@ -202,7 +223,7 @@ static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
         for (int i = first[s + 1] - (cu[s + 1] - cu[s]); i < first[s + 1]; i++)
             for (int e = 0; e < nh * dim; e++, w++) {
                 A(0)[w] = o[i * nh * dim + e];
-                E(0)[w] = spread[i * nh * dim + e] * (2 * ds + EPS32 * 72);
+                E(0)[w] = spread[i * nh * dim + e] * (2 * ds + EPS32 * 120);
             }
     free(all);
     free(o);
@@ -210,4 +231,4 @@ static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
 }
 OP_CALL(attn_paged, t[0], t[1], t[2], t[3], t[4], t[5], &c->attn)
 static void attn_paged_want(op_case *c) { (void)c; } /* known when the case was made */
-VALUE_ROW(attn_paged, paged);
+VALUE_ROW(attn_paged, paged, TYPES(.act = ARG(0) | ARG(1) | ARG(2)));

@@ -8,7 +8,7 @@
 
 /* R, C, V, flags: 1 bans, 2 entropy, 4 no dw; inverse temperature in tenths */
 SIZES(head, {1, 1, 1, 0, 10}, {0, 4, 7, 2, 10}, {3, 17, 33, 3, 7}, {70, 32, 341, 3, 10}, {5, 96, 16, 6, 15},
-      {9, 8, 1000, 1, 10});
+      {9, 8, 1000, 1, 10}, {2, 3, 4096, 2, 10}, {2, 2, 9003, 3, 12}, {290, 4, 20, 3, 10});
 static float inv_temp(const op_case *c) { return (float)c->size[4] / 10; }
 static bool flag(const op_case *c, int bit) { return (c->size[3] & bit) != 0; }
 
@@ -23,7 +23,7 @@ static void arg_target(op_case *c)
 {
     op_arg *t = arg_i32(c, c->size[0], -1);
     for (int r = 0; r < c->size[0]; r++) {
-        int32_t v = (int32_t)case_below(c, (uint64_t)r, (uint32_t)c->size[2]);
+        int32_t last = c->size[2] - 1, v = r == 1 ? last : (int32_t)case_below(c, (uint64_t)r, (uint32_t)c->size[2]);
         ((int32_t *)t->host)[r] = v % 7 == 5 ? v - 1 : v;
     }
 }
@@ -77,7 +77,7 @@ static void logprob_fwd_want(op_case *c)
     }
     free(z);
 }
-VALUE_ROW(logprob_fwd, head);
+VALUE_ROW(logprob_fwd, head, TYPES(.act = ARG(3), .matrix = ARG(4), .sums = true));
 
 static void logprob_bwd_make(op_case *c) /* dx dw | x w target ban lse entropy dlogp dent */
 {
@@ -111,11 +111,11 @@ static double logprob_bwd_loss(const op_case *c)
     free(z);
     return loss;
 }
-GRAD_ROW(logprob_bwd, head, 300, {0, 2}, {1, 3});
+GRAD_ROW(logprob_bwd, head, 300, TYPES(.act = ARG(0) | ARG(2), .matrix = ARG(3), .sums = true), {0, 2}, {1, 3});
 
 /* R, C, V, bans, inverse temperature in tenths */
 SIZES(sample, {1, 1, 1, 0, 10}, {0, 4, 7, 0, 10}, {40, 8, 33, 1, 10}, {17, 32, 341, 1, 0}, {64, 16, 341, 1, 13},
-      {3, 8, 1003, 0, 5});
+      {3, 8, 1003, 0, 5}, {2, 4, 4096, 0, 0}, {3, 8, 9003, 1, 10}, {290, 4, 20, 1, 10});
 static void sample_make(op_case *c) /* id logp | x w ban key */
 {
     arg_any(c, ARG_OUT, DT_I32, c->size[0], -1);
@@ -153,4 +153,4 @@ static void sample_want(op_case *c)
     }
     free(z);
 }
-VALUE_ROW(sample, sample);
+VALUE_ROW(sample, sample, TYPES(.act = ARG(2), .matrix = ARG(3), .sums = true));

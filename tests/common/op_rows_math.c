@@ -4,9 +4,11 @@
 
 #include <math.h>
 
-/* N, O, I */
+/* N, O, I. The last ones: tiles of every size of a GPU in every direction, ragged, and lines that are no multiple of 16
+ * bytes. */
 SIZES(linear, {1, 1, 1}, {0, 5, 3}, {1, 341, 128}, {2, 17, 33}, {7, 128, 96}, {12, 31, 64}, {13, 33, 16}, {37, 53, 71},
-      {64, 96, 48}, {100, 320, 20}, {3, 16, 1176}, {3, 5, 0}, {0, 0, 0}, {16, 48, 31}, {6, 144, 5});
+      {64, 96, 48}, {100, 320, 20}, {3, 16, 1176}, {3, 5, 0}, {0, 0, 0}, {16, 48, 31}, {6, 144, 5}, {5, 72, 520},
+      {40, 72, 328}, {250, 16, 40}, {200, 136, 264}, {197, 257, 259}, {2100, 136, 8});
 
 /* out = begin + sum over k of a[k*as] b[k*bs] + bias */
 static void dot(double *out, double *bound, double begin, const double *a, int as, const double *b, int bs, int n,
@@ -38,7 +40,7 @@ static void linear_fwd_want(op_case *c)
             dot(&A(0)[r * out + o], &E(0)[r * out + o], 0, A(1) + r * in, 1, A(2) + o * in, 1, in,
                 c->arg[3].absent ? 0 : A(3)[o]);
 }
-VALUE_ROW(linear_fwd, linear);
+VALUE_ROW(linear_fwd, linear, TYPES(.act = ARG(0) | ARG(1), .matrix = ARG(2), .sums = true));
 
 static void linear_dx_make(op_case *c)
 {
@@ -55,7 +57,7 @@ static void linear_dx_want(op_case *c)
         for (int i = 0; i < in; i++)
             dot(&A(0)[r * in + i], &E(0)[r * in + i], 0, A(1) + r * out, 1, A(2) + i, in, out, 0);
 }
-VALUE_ROW(linear_dx, linear);
+VALUE_ROW(linear_dx, linear, TYPES(.act = ARG(0) | ARG(1), .matrix = ARG(2), .sums = true));
 
 static void linear_dw_make(op_case *c)
 {
@@ -76,7 +78,7 @@ static void linear_dw_want(op_case *c)
         dot(&A(1)[o], &E(1)[o], A(1)[o], A(2) + o, out, one, 0, n, 0);
     }
 }
-VALUE_ROW(linear_dw, linear);
+VALUE_ROW(linear_dw, linear, TYPES(.act = ARG(2) | ARG(3), .sums = true));
 
 SIZES(count, {0}, {1}, {15}, {16}, {17}, {4096}, {5001});
 
@@ -91,7 +93,7 @@ static void add_want(op_case *c)
 {
     for (int i = 0; i < c->size[0]; i++) A(0)[i] = (float)(A(1)[i] + A(2)[i]); /* one rounding: exact */
 }
-VALUE_ROW(add, count);
+VALUE_ROW(add, count, TYPES(.act = ARG(0) | ARG(1) | ARG(2)));
 
 static void axpy_make(op_case *c)
 {
@@ -106,7 +108,7 @@ static void axpy_want(op_case *c)
         E(0)[i] = EPS32 * fabs(A(0)[i]);
     }
 }
-VALUE_ROW(axpy, count);
+VALUE_ROW(axpy, count, TYPES(.act = 0));
 
 static void fill_make(op_case *c) { arg_f32(c, ARG_OUT, c->size[0], -1); }
 OP_CALL(fill, t[0], 2.5f)
@@ -114,7 +116,7 @@ static void fill_want(op_case *c)
 {
     for (int i = 0; i < c->size[0]; i++) A(0)[i] = 2.5;
 }
-VALUE_ROW(fill, count);
+VALUE_ROW(fill, count, TYPES(.act = ARG(0)));
 
 static void copy_make(op_case *c)
 {
@@ -126,7 +128,7 @@ static void copy_want(op_case *c)
 {
     for (int i = 0; i < c->size[0]; i++) A(0)[i] = A(1)[i];
 }
-VALUE_ROW(copy, count);
+VALUE_ROW(copy, count, TYPES(.act = ARG(0) | ARG(1)));
 
 static void gelu_fwd_make(op_case *c)
 {
@@ -142,7 +144,7 @@ static void gelu_fwd_want(op_case *c)
         E(0)[i] = fabs(A(0)[i]) * (EPS32 + 3e-9); /* computed in double, rounded once */
     }
 }
-VALUE_ROW(gelu_fwd, count);
+VALUE_ROW(gelu_fwd, count, TYPES(.act = ARG(0) | ARG(1)));
 
 static void gelu_bwd_make(op_case *c)
 {
@@ -157,7 +159,7 @@ static double gelu_bwd_loss(const op_case *c)
     for (int i = 0; i < c->size[0]; i++) loss += A(1)[i] * A(2)[i] * 0.5 * erfc(-A(2)[i] / sqrt(2));
     return loss;
 }
-GRAD_ROW(gelu_bwd, count, 2, {0, 2});
+GRAD_ROW(gelu_bwd, count, 2, TYPES(.act = ARG(0) | ARG(1) | ARG(2)), {0, 2});
 
 static void gelu_tanh_fwd_make(op_case *c) { gelu_fwd_make(c); }
 OP_CALL(gelu_tanh_fwd, t[0], t[1])
@@ -172,7 +174,7 @@ static void gelu_tanh_fwd_want(op_case *c)
         E(0)[i] = fabs(A(0)[i]) * EPS32 * (7 + 6.1 * fabs(2 * u)) + 0x1p-147 * (1 + fabs(x));
     }
 }
-VALUE_ROW(gelu_tanh_fwd, count);
+VALUE_ROW(gelu_tanh_fwd, count, TYPES(.act = ARG(0) | ARG(1)));
 
 static void gelu_tanh_bwd_make(op_case *c)
 {
@@ -188,7 +190,7 @@ static double gelu_tanh_bwd_loss(const op_case *c)
     for (int i = 0; i < c->size[0]; i++) loss += A(1)[i] * A(2)[i] / (1 + exp(-2 * tanh_angle(A(2)[i])));
     return loss;
 }
-GRAD_ROW(gelu_tanh_bwd, count, 8, {0, 2});
+GRAD_ROW(gelu_tanh_bwd, count, 8, TYPES(.act = ARG(0) | ARG(1) | ARG(2)), {0, 2});
 
 /* N, I */
 SIZES(swiglu, {1, 1}, {0, 4}, {3, 17}, {5, 320}, {40, 192});
@@ -210,7 +212,7 @@ static void swiglu_fwd_want(op_case *c)
             E(0)[r * inner + i] = fabs(y) * EPS32 * 8; /* exp 2, sum, quotient, two products */
         }
 }
-VALUE_ROW(swiglu_fwd, swiglu);
+VALUE_ROW(swiglu_fwd, swiglu, TYPES(.act = ARG(0) | ARG(1)));
 
 static void swiglu_bwd_make(op_case *c)
 {
@@ -228,7 +230,7 @@ static double swiglu_bwd_loss(const op_case *c)
             loss += A(1)[r * inner + i] * silu(A(2)[2 * r * inner + i]) * A(2)[(2 * r + 1) * inner + i];
     return loss;
 }
-GRAD_ROW(swiglu_bwd, swiglu, 12, {0, 2});
+GRAD_ROW(swiglu_bwd, swiglu, 12, TYPES(.act = ARG(0) | ARG(1) | ARG(2)), {0, 2});
 
 static void adamw_make(op_case *c) /* w m v | g */
 {
@@ -258,7 +260,7 @@ static void adamw_want(op_case *c)
               s->lr * (16 * EPS32 * (fabs(mh) / sqrt(vh) + fabs(w)) + E(1)[i] / (1 - pow(b1, 7)) / sqrt(vh));
     }
 }
-VALUE_ROW(adamw, count);
+VALUE_ROW(adamw, count, TYPES(.act = 0));
 
 static void sumsq_blocks_make(op_case *c)
 {
@@ -273,4 +275,4 @@ static void sumsq_blocks_want(op_case *c)
         E(0)[i / SUMSQ_BLOCK] = 1e-12 * A(0)[i / SUMSQ_BLOCK];
     }
 }
-VALUE_ROW(sumsq_blocks, count);
+VALUE_ROW(sumsq_blocks, count, TYPES(.act = 0));

@@ -41,22 +41,22 @@ static void add_want(op_case *c)
 static void embed_fwd_make(op_case *c) { table_case(c, ARG_OUT, c->size[0], c->size[1], false, true); }
 OP_CALL(embed_fwd, t[0], t[1], t[2])
 static void embed_fwd_want(op_case *c) { take_want(c); }
-VALUE_ROW(embed_fwd, move);
+VALUE_ROW(embed_fwd, move, TYPES(.act = ARG(0), .matrix = ARG(1)));
 
 static void embed_bwd_make(op_case *c) { table_case(c, ARG_ACC, c->size[1], c->size[0], false, true); }
 OP_CALL(embed_bwd, t[0], t[1], t[2])
 static void embed_bwd_want(op_case *c) { add_want(c); }
-VALUE_ROW(embed_bwd, move);
+VALUE_ROW(embed_bwd, move, TYPES(.act = ARG(1)));
 
 static void rows_take_make(op_case *c) { table_case(c, ARG_OUT, c->size[0], c->size[1], false, false); }
 OP_CALL(rows_take, t[0], t[1], t[2])
 static void rows_take_want(op_case *c) { take_want(c); }
-VALUE_ROW(rows_take, move);
+VALUE_ROW(rows_take, move, TYPES(.act = ARG(0) | ARG(1)));
 
 static void rows_add_make(op_case *c) { table_case(c, ARG_ACC, c->size[1], c->size[0], false, false); }
 OP_CALL(rows_add, t[0], t[1], t[2])
 static void rows_add_want(op_case *c) { add_want(c); }
-VALUE_ROW(rows_add, move);
+VALUE_ROW(rows_add, move, TYPES(.act = ARG(0) | ARG(1)));
 
 SIZES(put, {1, 1, 1}, {0, 3, 5}, {7, 40, 17}, {33, 50, 128});
 static void rows_put_make(op_case *c) { table_case(c, ARG_ACC, c->size[1], c->size[0], true, false); }
@@ -67,7 +67,7 @@ static void rows_put_want(op_case *c)
     for (int i = 0; i < c->size[0]; i++)
         for (int k = 0; k < c->size[2]; k++) A(0)[idx[i] * c->size[2] + k] = A(1)[i * c->size[2] + k];
 }
-VALUE_ROW(rows_put, put);
+VALUE_ROW(rows_put, put, TYPES(.act = ARG(0) | ARG(1)));
 
 /* N, taps, rows of the table, columns */
 SIZES(mix, {1, 1, 1, 1}, {0, 4, 3, 5}, {7, 4, 9, 17}, {40, 4, 16, 96}, {5, 3, 2, 33});
@@ -99,7 +99,7 @@ static void mix_fwd_want(op_case *c)
             E(0)[i * cols + k] = 1.01 * EPS32 * (taps * mass + fabs(A(0)[i * cols + k]));
         }
 }
-VALUE_ROW(mix_fwd, mix);
+VALUE_ROW(mix_fwd, mix, TYPES(.act = ARG(0)));
 
 static void mix_bwd_make(op_case *c) { mix_case(c, c->size[2], c->size[0]); }
 OP_CALL(mix_bwd, t[0], t[1], t[2], t[3])
@@ -116,7 +116,7 @@ static void mix_bwd_want(op_case *c)
         }
     for (int i = 0; i < c->size[2] * cols; i++) E(0)[i] *= 1.01 * EPS32 * n * taps;
 }
-VALUE_ROW(mix_bwd, mix);
+VALUE_ROW(mix_bwd, mix, TYPES(.act = ARG(1)));
 
 /* segments, columns; segment s has s*s % 7 rows: some are empty */
 SIZES(pool, {0, 3}, {1, 1}, {6, 17}, {20, 96});
@@ -157,7 +157,7 @@ static void pool_fwd_want(op_case *c)
             E(0)[s * cols + k] = 7 * EPS32 * mass;
         }
 }
-VALUE_ROW(pool_fwd, pool);
+VALUE_ROW(pool_fwd, pool, TYPES(.act = ARG(0) | ARG(1)));
 
 static void pool_bwd_make(op_case *c)
 {
@@ -175,7 +175,7 @@ static void pool_bwd_want(op_case *c)
         for (int r = cu[s]; r < cu[s + 1]; r++)
             for (int k = 0; k < cols; k++) A(0)[r * cols + k] = (float)(A(1)[s * cols + k] / (cu[s + 1] - cu[s]));
 }
-VALUE_ROW(pool_bwd, pool);
+VALUE_ROW(pool_bwd, pool, TYPES(.act = ARG(0) | ARG(1)));
 
 /* N, axes, half, largest position */
 SIZES(rope, {1, 1, 1, 10}, {0, 3, 16, 1}, {5, 3, 16, 400}, {33, 2, 12, 90}, {9, 3, 64, 128000});
@@ -204,7 +204,7 @@ static void rope_table_want(op_case *c)
         E(1)[i] = EPS32 * fabs(A(1)[i]) + 1e-10;
     }
 }
-VALUE_ROW(rope_table, rope);
+VALUE_ROW(rope_table, rope, TYPES(.act = 0));
 
 /* N, heads, head_dim, columns behind the heads, inverse */
 SIZES(turn, {1, 1, 2, 0, 0}, {0, 2, 8, 0, 0}, {5, 6, 32, 64, 0}, {5, 6, 32, 64, 1}, {7, 8, 24, 3, 0},
@@ -235,4 +235,4 @@ static void rope_apply_want(op_case *c)
                 E(0)[lo] = E(0)[hi] = 2 * EPS32 * (fabs(x) + fabs(y));
             }
 }
-VALUE_ROW(rope_apply, turn);
+VALUE_ROW(rope_apply, turn, TYPES(.act = ARG(0)));

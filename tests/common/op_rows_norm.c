@@ -5,7 +5,7 @@
 #include <math.h>
 
 /* N, C */
-SIZES(rmsnorm, {1, 1}, {0, 8}, {3, 17}, {5, 128}, {33, 96}, {2, 4097}, {70, 31});
+SIZES(rmsnorm, {1, 1}, {0, 8}, {3, 17}, {5, 128}, {33, 96}, {2, 4097}, {70, 31}, {64, 33}, {150, 40}, {1, 8209});
 static const float norm_eps = 1e-6f;
 
 static void rmsnorm_fwd_make(op_case *c)
@@ -36,7 +36,7 @@ static void rmsnorm_fwd_want(op_case *c)
         }
     }
 }
-VALUE_ROW(rmsnorm_fwd, rmsnorm);
+VALUE_ROW(rmsnorm_fwd, rmsnorm, TYPES(.act = ARG(0) | ARG(2)));
 
 static void rmsnorm_bwd_make(op_case *c) /* dx dw | dy x w rstd */
 {
@@ -60,7 +60,7 @@ static double rmsnorm_bwd_loss(const op_case *c)
     }
     return loss;
 }
-GRAD_ROW(rmsnorm_bwd, rmsnorm, 40, {0, 3}, {1, 4});
+GRAD_ROW(rmsnorm_bwd, rmsnorm, 40, TYPES(.act = ARG(0) | ARG(2) | ARG(3)), {0, 3}, {1, 4});
 
 static void layernorm_fwd_make(op_case *c)
 {
@@ -106,7 +106,7 @@ static void layernorm_fwd_want(op_case *c)
         }
     }
 }
-VALUE_ROW(layernorm_fwd, rmsnorm);
+VALUE_ROW(layernorm_fwd, rmsnorm, TYPES(.act = ARG(0) | ARG(3)));
 
 /* dx dw dbias | dy x w mean rstd, and the bias that only the loss needs */
 static void layernorm_bwd_make(op_case *c)
@@ -138,10 +138,11 @@ static double layernorm_bwd_loss(const op_case *c)
     }
     return loss;
 }
-GRAD_ROW(layernorm_bwd, rmsnorm, 60, {0, 4}, {1, 5}, {2, 8});
+GRAD_ROW(layernorm_bwd, rmsnorm, 60, TYPES(.act = ARG(0) | ARG(3) | ARG(4)), {0, 4}, {1, 5}, {2, 8});
 
 /* N, query heads, kv heads, head_dim */
-SIZES(headnorm, {1, 1, 1, 2}, {0, 2, 1, 8}, {3, 4, 2, 10}, {5, 7, 1, 32}, {40, 2, 2, 72}, {9, 8, 1, 128});
+SIZES(headnorm, {1, 1, 1, 2}, {0, 2, 1, 8}, {3, 4, 2, 10}, {5, 7, 1, 32}, {40, 2, 2, 72}, {9, 8, 1, 128},
+      {130, 5, 2, 20});
 static attn_shape head_shape(const op_case *c)
 {
     return (attn_shape){.n_head = c->size[1], .n_kv = c->size[2], .head_dim = c->size[3]};
@@ -174,7 +175,7 @@ static void headnorm_fwd_want(op_case *c)
             }
         }
 }
-VALUE_ROW(headnorm_fwd, headnorm);
+VALUE_ROW(headnorm_fwd, headnorm, TYPES(.act = ARG(0) | ARG(1)));
 
 static void headnorm_bwd_make(op_case *c) /* dqkv dwq dwk | raw rstd wq wk */
 {
@@ -216,4 +217,4 @@ static void headnorm_bwd_want(op_case *c)
     for (int k = 1; k <= 2; k++)
         for (int d = 0; d < D; d++) E(k)[d] *= EPS32 * 1.01 * (n * heads + 4);
 }
-VALUE_ROW(headnorm_bwd, headnorm);
+VALUE_ROW(headnorm_bwd, headnorm, TYPES(.act = ARG(0) | ARG(3)));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/rng.h"
+#include "tests/common/device.h"
 
 static void must(status st)
 {
@@ -117,10 +118,12 @@ static void shake(model *m, uint64_t seed)
 {
     model_init(m, seed);
     tensor all = model_params(m);
-    float *w = all.data;
+    float *w = device_floats(model_backend(m), &all);
     rng_key key = rng_make_key(seed, RNG_TEST, 3, 0, 0, 0);
     for (int64_t i = 0; i < all.dim[0]; i++) w[i] += 0.05f * rng_normal(key, (uint64_t)i);
+    model_backend(m)->upload(model_backend(m), &all, w);
     model_backend(m)->params_changed(model_backend(m));
+    free(w);
 }
 
 trainee trainee_open(backend *b, const model_config *c, const packed *p)
@@ -139,8 +142,6 @@ void trainee_close(trainee *t)
     model_destroy(t->m);
 }
 
-static tensor vec(float *v, int64_t n) { return tensor_1d(v, DT_F32, n); }
-
 void trainee_goal(goal *g, const packed *p)
 {
     rng_key key = rng_make_key(5, RNG_TEST, 4, 0, 0, 0);
@@ -154,17 +155,26 @@ double trainee_step(trainee *t, const packed *p, const goal *g)
 {
     backend *b = model_backend(t->m);
     int R = p->x.n_row, C = p->cfg->hidden;
-    float *buf = calloc((size_t)R * (size_t)(C + 2), sizeof *buf);
-    CHECK(buf);
+    arena *mem;
     tensor h = model_forward(t->m, t->a, &p->x), head = model_head(t->m), dhead = model_head_grad(t->m);
-    tensor dh = tensor_2d(buf, DT_F32, R, C), logp = vec(buf + R * C, R), lse = vec(buf + R * (C + 1), R);
-    tensor target = tensor_1d((void *)(uintptr_t)g->target, DT_I32, R), weight = vec((void *)(uintptr_t)g->weight, R);
+    tensor dh, logp, lse, target, weight;
+    must(arena_create(&mem, b, "test loss"));
+    arena_add_act(mem, &dh, R, C);
+    arena_add_1d(mem, &logp, DT_F32, R);
+    arena_add_1d(mem, &lse, DT_F32, R);
+    arena_add_1d(mem, &target, DT_I32, R);
+    arena_add_1d(mem, &weight, DT_F32, R);
+    must(arena_commit(mem));
+    b->upload(b, &target, g->target);
+    b->upload(b, &weight, g->weight);
     b->logprob_fwd(b, &logp, &lse, NULL, &h, &head, &target, NULL, 1.0f);
     double loss = 0;
-    for (int i = 0; i < R; i++) loss += (double)g->weight[i] * ((float *)logp.data)[i];
+    float *value = device_floats(b, &logp);
+    for (int i = 0; i < R; i++) loss += (double)g->weight[i] * value[i];
     b->logprob_bwd(b, &dh, &dhead, &h, &head, &target, NULL, &lse, NULL, &weight, NULL, 1.0f);
     model_backward(t->m, t->a, &p->x, &dh);
     must(b->sync(b));
-    free(buf);
+    free(value);
+    arena_destroy(mem);
     return loss;
 }
