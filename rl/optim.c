@@ -195,6 +195,43 @@ static status global_norm(optim *x, const tensor *grad, double *norm)
     return ST_OK;
 }
 
+typedef struct culprit {
+    int64_t at; /* element of the flat gradient */
+    const char *name;
+    const tensor *flat;
+} culprit;
+
+static status find_name(void *ctx, const model_tensor *t)
+{
+    culprit *c = ctx;
+    int64_t at = ((const char *)t->w.data - (const char *)c->flat->data) / (ptrdiff_t)sizeof(float);
+    if (c->at >= at && c->at < at + tensor_count(&t->w)) c->name = t->name;
+    return ST_OK;
+}
+
+/* The first element that is not finite: its block is known to every rank, the element to the block's owner. */
+static status blame(optim *x, const tensor *grad)
+{
+    int64_t blocks = x->slice / SUMSQ_BLOCK, b = 0, mine = 0, *all = calloc((size_t)x->world->size, sizeof *all);
+    float values[SUMSQ_BLOCK];
+    CHECK(all);
+    while (b + 1 < blocks * x->world->size && isfinite(x->all[b])) b++;
+    int64_t first = b * SUMSQ_BLOCK - x->own_at, n = x->own_n - first < SUMSQ_BLOCK ? x->own_n - first : SUMSQ_BLOCK;
+    if (b / blocks == x->world->rank) {
+        tensor part = tensor_rows(grad, first, n);
+        x->b->download(x->b, values, &part);
+        while (mine + 1 < n && isfinite(values[mine])) mine++;
+    }
+    status st = comm_allgather(x->world, &mine, all, sizeof mine);
+    tensor flat = model_params(x->m);
+    culprit c = {.at = b * SUMSQ_BLOCK + all[b / blocks], .flat = &flat};
+    free(all);
+    TRY(st);
+    TRY(model_visit(x->m, find_name, &c));
+    return FAIL(ST_EINVAL, "the gradient of %s is not finite at update %lld", c.name ? c.name : "a tensor",
+                (long long)x->t + 1);
+}
+
 static void update(optim *x, const tensor *grad, double lr, double scale)
 {
     tensor w = model_params(x->m);
@@ -226,7 +263,7 @@ static status gather(optim *x, const tensor *own)
     return comm_allgather(x->world, x->send, x->recv, sizeof(float) * (size_t)x->slice);
 }
 
-status optim_step(optim *x, double lr, double *grad_norm)
+status optim_step(optim *x, double lr, double *grad_norm, bool *skipped)
 {
     CHECK(x->done == 1 << x->n_level);
     x->done = 0;
@@ -235,7 +272,11 @@ status optim_step(optim *x, double lr, double *grad_norm)
     TRY(reduce(x, &grad));
     TRY(global_norm(x, &grad, &norm));
     if (grad_norm) *grad_norm = norm;
-    if (!isfinite(norm)) return FAIL(ST_EINVAL, "the gradient norm is not finite at update %lld", (long long)x->t + 1);
+    if (skipped) *skipped = !isfinite(norm);
+    if (!isfinite(norm)) {
+        status st = blame(x, &grad);
+        return skipped && st == ST_EINVAL ? ST_OK : st;
+    }
     x->t++;
     update(x, &grad, lr, x->o.clip_norm > 0 && norm > x->o.clip_norm ? x->o.clip_norm / norm : 1);
     if (x->world->size > 1) {

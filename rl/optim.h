@@ -32,9 +32,11 @@ void optim_shards(const optim *x, int *first, int *n);
 /* Call once per owned shard in ascending order when its backward passes are done: takes model_grads and zeroes them. */
 void optim_shard_done(optim *x);
 /* Collective. Finishes the tree over ranks, clips by the global norm, updates this rank's slice, gathers weights.
- * grad_norm (may be NULL) is before clipping. t counts from 1 inside. A non-finite norm is ST_EINVAL, nothing changes.
+ * grad_norm (may be NULL) is before clipping. t counts from 1 inside. A non-finite gradient changes nothing but the
+ * gradients, which are spent; the message names the first tensor that has one. It is ST_EINVAL, or with skipped not
+ * NULL ST_OK and *skipped true.
  */
-status optim_step(optim *x, double lr, double *grad_norm);
+status optim_step(optim *x, double lr, double *grad_norm, bool *skipped);
 /* Collective. Full moments for a checkpoint, gathered to every rank: m, v f32[P], caller's buffers of P floats. */
 status optim_state(optim *x, float *m, float *v, int64_t *t);
 status optim_restore(optim *x, const float *m, const float *v, int64_t t);

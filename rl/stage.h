@@ -13,6 +13,7 @@ typedef struct train_opts {
     cfg_strings stages;
     char *arm;
     int64_t checkpoint_every, keep, max_tokens, max_patches, log_every;
+    int on_nonfinite; /* 0 stop, 1 skip */
 } train_opts;
 typedef struct warmup_opts {
     char *data;
@@ -58,6 +59,7 @@ struct trainer {
     metrics *out;
     spans phases;       /* of the running step */
     double peak_gflops; /* the backend's measured matmul rate */
+    int n_skipped;      /* updates in a row whose gradient was not finite */
     char line[256];     /* what the running stage says about its last step */
     learn_sums sums;    /* of the last step, all ranks */
 };
@@ -80,6 +82,8 @@ extern const stage_def stage_warmup, stage_sft, stage_rl;
  */
 status trainer_update(trainer *t, const learn_job *j, const batch_seq *seq, int64_t n, double lr, learn_sums *sums,
                       double *grad_norm);
+/* One update of the weights, by train.on_nonfinite also when the gradient is not finite. Collective. */
+status trainer_apply(trainer *t, double lr, double *grad_norm);
 /* This rank's sequences of n: [*first, *first + *count). */
 void trainer_part(const trainer *t, int64_t n, int64_t *first, int64_t *count);
 /* The sum of v over ranks, added in rank order. Collective. */

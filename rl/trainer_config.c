@@ -4,6 +4,8 @@
 
 #define AT(type, f) offsetof(type, f)
 
+static const char *const nonfinite_names[] = {"stop", "skip", NULL};
+
 const cfg_field train_fields[] = {
     {.key = "stages",
      .type = CFG_STRINGS,
@@ -50,6 +52,12 @@ const cfg_field train_fields[] = {
      .min = 1,
      .max = 1e9,
      .help = "Steps between console lines of warmup and sft; rl prints every step."},
+    {.key = "on_nonfinite",
+     .type = CFG_CHOICE,
+     .offset = AT(train_opts, on_nonfinite),
+     .dflt = "stop",
+     .choices = nonfinite_names,
+     .help = "When a gradient is Inf or NaN: stop, naming its tensor, or skip that update; ten in a row stop too."},
     {.key = NULL}};
 
 const cfg_field warmup_fields[] = {

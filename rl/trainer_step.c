@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "rl/stage.h"
 
 void trainer_part(const trainer *t, int64_t n, int64_t *first, int64_t *count)
@@ -65,6 +66,21 @@ static status pass(trainer *t, const learn_job *j, const batch_seq *seq, int64_t
     return ST_OK;
 }
 
+enum { MOST_SKIPPED = 10 };
+
+status trainer_apply(trainer *t, double lr, double *grad_norm)
+{
+    bool skipped = false;
+    TRY(optim_step(t->x, lr, grad_norm, t->train.on_nonfinite ? &skipped : NULL));
+    t->n_skipped = skipped ? t->n_skipped + 1 : 0;
+    if (!skipped) return ST_OK;
+    metrics_num(t->out, "skipped", 1);
+    if (t->n_skipped == MOST_SKIPPED)
+        return fail_within(ST_EINVAL, "skipped %d updates in a row (train.on_nonfinite)", MOST_SKIPPED);
+    if (t->p.world->rank == 0) log_warn("skipped an update: %s", fail_message());
+    return ST_OK;
+}
+
 status trainer_update(trainer *t, const learn_job *j, const batch_seq *seq, int64_t n, double lr, learn_sums *sums,
                       double *grad_norm)
 {
@@ -77,7 +93,7 @@ status trainer_update(trainer *t, const learn_job *j, const batch_seq *seq, int6
     for (int s = 0; s < own; s++) mine[s] = learn_sums_zero();
     status st = comm_agree(t->p.world, pass(t, j, seq, n, n_shard, mine));
     double now = clock_now();
-    if (st == ST_OK && j->backward) st = optim_step(t->x, lr, grad_norm);
+    if (st == ST_OK && j->backward) st = trainer_apply(t, lr, grad_norm);
     spans_add(&t->phases, PHASE_OPTIMIZER, now);
     if (st == ST_OK) st = comm_allgather(t->p.world, mine, all, sizeof *mine * (size_t)own);
     if (st == ST_OK) {

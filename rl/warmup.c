@@ -365,7 +365,7 @@ static status warmup_step(trainer *t, void *state, int64_t step, double lr)
     if (st == ST_OK) st = shards(w, t, sum);
     now = spans_add(&t->phases, PHASE_VISION, now);
     st = comm_agree(t->p.world, st);
-    if (st == ST_OK) st = optim_step(t->x, lr, &norm);
+    if (st == ST_OK) st = trainer_apply(t, lr, &norm);
     if (st == ST_OK) st = comm_allgather(t->p.world, sum + first, sum + S, (size_t)n * sizeof *sum);
     spans_add(&t->phases, PHASE_OPTIMIZER, now);
     for (int64_t s = S; s < 2 * S; s++) { /* in shard order: the same sum for any rank count */

@@ -95,7 +95,7 @@ static void one_update(rig *r, uint64_t id)
     float *g = model_grads(r->m).data;
     for (size_t i = 0; i < r->bytes / sizeof *g; i++) g[i] = rng_normal(k, i);
     optim_shard_done(r->x);
-    ok(optim_step(r->x, 1e-2, NULL));
+    ok(optim_step(r->x, 1e-2, NULL, NULL));
 }
 
 static status save(rig *r, int n, int keep)

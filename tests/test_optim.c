@@ -124,7 +124,7 @@ static void test_adamw(void **state)
         }
         optim_shard_done(r.x);
         for (int64_t i = 0; i < r.n; i++) assert_true(((float *)model_grads(r.m).data)[i] == 0);
-        ok(optim_step(r.x, lr, &norm));
+        ok(optim_step(r.x, lr, &norm, NULL));
         assert_true(fabs(norm - sqrt(sq)) < 1e-6 * sqrt(sq));
         for (int64_t i = 0; i < r.n; i++)
             if (fabs(p[i] - w[i]) > 2e-5)
@@ -149,7 +149,7 @@ static void test_tree(void **state)
         optim_shard_done(r.x);
     }
     double norm;
-    ok(optim_step(r.x, 1e-3, &norm));
+    ok(optim_step(r.x, 1e-3, &norm, NULL));
     for (int step = 1; step < 8; step *= 2)
         for (int s = 0; s < 8; s += 2 * step)
             for (int64_t i = 0; i < r.n; i++) want[s * r.n + i] += want[(s + step) * r.n + i];
@@ -171,7 +171,7 @@ static void test_restore_goes_on(void **state)
     for (uint64_t t = 1; t <= 2; t++) {
         set_grad(&a, t, 1);
         optim_shard_done(a.x);
-        ok(optim_step(a.x, 1e-3, NULL));
+        ok(optim_step(a.x, 1e-3, NULL, NULL));
     }
     size_t bytes = sizeof(float) * (size_t)a.n;
     float *m = malloc(bytes), *v = malloc(bytes);
@@ -183,7 +183,7 @@ static void test_restore_goes_on(void **state)
     for (int k = 0; k < 2; k++) {
         set_grad(both[k], 3, 1);
         optim_shard_done(both[k]->x);
-        ok(optim_step(both[k]->x, 1e-3, NULL));
+        ok(optim_step(both[k]->x, 1e-3, NULL, NULL));
     }
     assert_memory_equal(model_params(a.m).data, model_params(b.m).data, bytes);
     free(m), free(v);
@@ -202,8 +202,19 @@ static void test_refuses(void **state)
     set_grad(&r, 0, 1);
     ((float *)model_grads(r.m).data)[5] = NAN;
     optim_shard_done(r.x);
-    assert_int_equal(optim_step(r.x, 1e-3, NULL), ST_EINVAL);
+    assert_int_equal(optim_step(r.x, 1e-3, NULL, NULL), ST_EINVAL);
     assert_memory_equal(before, model_params(r.m).data, bytes);
+    assert_non_null(strstr(fail_message(), "the gradient of model.embed_tokens.weight is not finite at update 1"));
+    for (int k = 0; k < 2; k++) { /* skipping goes on with the next, which is update 1 still */
+        bool skipped = false;
+        set_grad(&r, 0, 1);
+        if (k == 0) ((float *)model_grads(r.m).data)[r.n - 1] = INFINITY;
+        optim_shard_done(r.x);
+        ok(optim_step(r.x, 1e-3, NULL, &skipped));
+        assert_int_equal(skipped, k == 0);
+        assert_int_equal(memcmp(before, model_params(r.m).data, bytes) == 0, k == 0);
+        if (k == 0) assert_null(strstr(fail_message(), "model.embed_tokens"));
+    }
     optim *bad = NULL;
     o.grad_shards = 6;
     assert_int_equal(optim_create(&bad, r.m, r.self, &o), ST_EINVAL);
