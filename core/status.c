@@ -32,6 +32,19 @@ status fail_within(status code, const char *fmt, ...)
     return code;
 }
 
+status fail_advice(status code, status when, const char *fmt, ...)
+{
+    if (code != when) return code;
+    char advice[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(advice, sizeof advice, fmt, ap);
+    va_end(ap);
+    size_t n = strlen(message);
+    snprintf(message + n, sizeof message - n, "; %s", advice);
+    return code;
+}
+
 const char *fail_message(void) { return message; }
 const char *fail_place(void) { return place; }
 

@@ -31,6 +31,8 @@ typedef enum status {
 status fail_at(status code, const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* Puts "text: " in front of the kept message (context such as a file name) and returns code. */
 status fail_within(status code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Puts "; text" behind the kept message, what to do about it, if code is what it is for; returns code. */
+status fail_advice(status code, status when, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The message of the last FAIL on this thread; "" before the first. Valid until the next FAIL on this thread. */
 const char *fail_message(void);
 /* Where it was raised, "file.c:123"; for logs at debug level. */

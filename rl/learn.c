@@ -33,7 +33,10 @@ status learner_create(learner **out, model *m, const chat *c, const image_proces
     uint8_t *ban = NULL;
     status st;
     TRY_OR(batch_create(&l->pack, cfg, ip, &lim), fail);
-    TRY_OR(model_acts_create(&l->acts, m, &lim, model_grads(m).data != NULL), fail);
+    st = model_acts_create(&l->acts, m, &lim, model_grads(m).data != NULL);
+    TRY_OR(fail_advice(st, ST_ENOMEM, "lower train.max_tokens (%lld) or train.max_patches (%lld)", (long long)max_tokens,
+                       (long long)max_patches),
+           fail);
     TRY_OR(arena_create(&l->mem, l->b, "loss"), fail);
     arena_add_1d(l->mem, &l->target, DT_I32, rows);
     tensor *column[] = {&l->logp, &l->lse, &l->entropy, &l->dlogp, &l->dent};

@@ -110,7 +110,8 @@ status optim_create(optim **out, model *m, comm *world, const optim_opts *o)
         x->send = calloc(1, bytes);
         x->recv = calloc(1, bytes);
     }
-    TRY_OR(arena_commit(x->mem), fail);
+    TRY_OR(fail_advice(arena_commit(x->mem), ST_ENOMEM, "more ranks share it, up to grad_shards (%lld)", (long long)o->grad_shards),
+           fail);
     x->mine = calloc((size_t)blocks, sizeof *x->mine);
     x->all = calloc((size_t)(blocks * world->size), sizeof *x->all);
     if (!x->mine || !x->all || (world->size > 1 && (!x->send || !x->recv))) {

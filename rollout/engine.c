@@ -79,8 +79,12 @@ status engine_create(engine **out, const rollout_parts *p, const rollout_opts *o
     e->part = *p;
     status st = ST_OK;
     TRY_OR(adopt(e, o), fail);
-    TRY_OR(kv_create(&e->kv, p->m, (int)((o->kv_tokens + ATTN_BLOCK - 1) / ATTN_BLOCK)), fail);
-    TRY_OR(pass_create(&e->pass, e), fail);
+    st = kv_create(&e->kv, p->m, (int)((o->kv_tokens + ATTN_BLOCK - 1) / ATTN_BLOCK));
+    TRY_OR(fail_advice(st, ST_ENOMEM, "lower rollout.kv_tokens (%lld)", (long long)o->kv_tokens), fail);
+    st = pass_create(&e->pass, e);
+    TRY_OR(fail_advice(st, ST_ENOMEM, "lower rollout.prefill_tokens (%lld) or rollout.max_batch (%lld)",
+                       (long long)o->prefill_tokens, (long long)o->max_batch),
+           fail);
     TRY_OR(make_ban(e), fail);
     *out = e;
     return ST_OK;
