@@ -22,6 +22,7 @@ typedef struct op_arg {
     void *host; /* value before the call */
     double *d;  /* the same in fp64 (f32 arguments); for outputs what is wanted */
     double *e;  /* outputs: largest allowed error */
+    double *m;  /* outputs: sum of the terms' magnitudes, where an op in bf16 rounds each term to it (op_row.sums), else 0 */
 } op_arg;
 
 struct op_row;

@@ -1,20 +1,8 @@
 /* Attention forward, over the rows themselves or over the paged cache (kernels/cpu/isa/attn.c has the formulas): a half
  * warp walks the keys for NQ queries, NB blocks of ATTN_BLOCK keys at a time, staged in shared memory for all of its block. */
-#include "kernels/cuda/attn.cuh"
+#include "kernels/cuda/attn_bf16.cuh"
 
 namespace {
-
-template <class T> struct fwd_call {
-    T *o;
-    float *lse; /* or NULL */
-    const T *qkv, *kv;
-    segments seg;
-    const int32_t *table, *ctx;
-    int64_t table_row, n_block;
-    attn_shape a;
-    fault *faults;
-    int op;
-};
 
 /* The keys of one block of the cache, [head_dim][16], as rows. */
 template <class T> __device__ __forceinline__ void stage_columns(float *to, const T *from, int dim)
@@ -139,6 +127,7 @@ template <class T, bool PAGED, int NQ, int NB, int NC> void fwd_launch(cuda *c, 
 template <class T, bool PAGED> void fwd(cuda *c, const char *what, const fwd_call<T> &call)
 {
     const bool wide = call.a.head_dim > 128;
+    if (fwd_on_tensor_cores(c, what, PAGED, call)) return;
     if constexpr (PAGED) {
         if (call.seg.rows * group_of(&call.a) <= 2 * HALVES * call.seg.n_seg) {
             wide ? fwd_launch<T, true, 1, 2, 8>(c, what, call) : fwd_launch<T, true, 1, 4, 4>(c, what, call);

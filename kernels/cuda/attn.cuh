@@ -70,7 +70,7 @@ static __device__ bool tile_find(tile *t, const segments *s, int per, int each, 
 {
     const int32_t *cu = s->cu;
     if (blockIdx.x == 0 && blockIdx.y == 0) {
-        for (int64_t i = threadIdx.x; i < s->n_seg; i += ATTN_THREADS)
+        for (int64_t i = threadIdx.x; i < s->n_seg; i += blockDim.x)
             if (cu[i] > cu[i + 1] || (i == 0 && cu[0] != 0)) report(f, FAULT_SEGMENTS, op, cu[i + 1], s->rows);
         if (threadIdx.x == 0 && cu[s->n_seg] != s->rows) report(f, FAULT_SEGMENTS, op, cu[s->n_seg], s->rows);
     }

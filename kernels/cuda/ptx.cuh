@@ -1,5 +1,5 @@
-/* Instructions without a function in CUDA C++: bf16 products of the tensor cores and copies that don't pass through
- * registers. tests/cuda_emu/kernels/cuda/ptx.cuh has the same functions for the emulated GPU and says how fragments lie
+/* Instructions without a function in CUDA C++: bf16 products of the tensor cores, copies that don't pass through
+ * registers, 2^x. tests/cuda_emu/kernels/cuda/ptx.cuh has the same functions for the emulated GPU and says how fragments lie
  * in the lanes of a warp. */
 #ifndef KERNELS_CUDA_PTX_CUH
 #define KERNELS_CUDA_PTX_CUH
@@ -53,6 +53,22 @@ static __device__ __forceinline__ void copy_commit() { asm volatile("cp.async.co
 template <int LEFT> static __device__ __forceinline__ void copy_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+/* 2^x, relative error 2^-22; 2^0 is 1, denormal results are 0. */
+static __device__ __forceinline__ float exp2_fast(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* Two fp32 rounded to bf16, lo in the lower half. */
+static __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
+{
+    uint32_t r;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(hi), "f"(lo));
+    return r;
 }
 
 #endif

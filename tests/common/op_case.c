@@ -26,7 +26,8 @@ op_arg *arg_any(op_case *c, arg_role role, dtype type, int64_t rows, int64_t col
     a->host = calloc(1, bytes + 1);
     a->d = calloc((size_t)a->count + 1, sizeof(double));
     a->e = calloc((size_t)a->count + 1, sizeof(double));
-    CHECK(a->host && a->d && a->e);
+    a->m = calloc((size_t)a->count + 1, sizeof(double));
+    CHECK(a->host && a->d && a->e && a->m);
     if (role == ARG_OUT) memset(a->host, 0xff, bytes); /* NaN, -1 */
     return a;
 }
@@ -63,6 +64,7 @@ void case_free(op_case *c)
         free(c->arg[i].host);
         free(c->arg[i].d);
         free(c->arg[i].e);
+        free(c->arg[i].m);
     }
 }
 

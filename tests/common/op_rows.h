@@ -6,6 +6,7 @@
 
 #define A(i) (c->arg[i].d)
 #define E(i) (c->arg[i].e)
+#define M(i) (c->arg[i].m)
 #define SIZES(name, ...)                                        \
     static const int size_##name[][CASE_SIZES] = {__VA_ARGS__}; \
     enum { n_size_##name = sizeof size_##name / sizeof *size_##name }

@@ -38,7 +38,7 @@ static int32_t *arg_cu(op_case *c)
 
 static int qkv_cols(const op_case *c) { return (c->size[0] + 2 * c->size[1]) * c->size[2]; }
 
-/* Forward in fp64. o, lse may be NULL; spread (may be NULL): sum of p |v|, for bounds. */
+/* Forward in fp64. lse may be NULL; spread (may be NULL): sum of p |v|, for bounds. */
 static void attend(const op_case *c, const double *qkv, const int32_t *cu, int n_seg, double *o, double *lse,
                    double *spread)
 {
@@ -86,10 +86,10 @@ static void attn_fwd_want(op_case *c)
     /* a score is off by ds <= (dim + 2) EPS32 |q||k| scale (normal data: |q||k| scale < 6 sqrt(dim)); p by e^ds and 2
      * for exp, sums and the chain by one rounding a key */
     double ds = EPS32 * (c->size[2] + 2) * 6 * sqrt(c->size[2]);
-    for (int64_t i = 0; i < c->arg[0].count; i++) E(0)[i] *= 2 * ds + EPS32 * (100 + 20);
+    for (int64_t i = 0; i < c->arg[0].count; i++) M(0)[i] = E(0)[i], E(0)[i] *= 2 * ds + EPS32 * (100 + 20);
     for (int64_t i = 0; i < c->arg[1].count; i++) E(1)[i] = ds + EPS32 * 30 + EPS32 * fabs(A(1)[i]);
 }
-VALUE_ROW(attn_fwd, fwd, TYPES(.act = ARG(0) | ARG(2)));
+VALUE_ROW(attn_fwd, fwd, TYPES(.act = ARG(0) | ARG(2), .sums = true));
 
 static void attn_bwd_make(op_case *c) /* dqkv | dout o lse qkv cu */
 {
@@ -176,45 +176,60 @@ VALUE_ROW(kv_copy, attn, TYPES(.act = ARG(0)));
 SIZES(paged, {1, 1, 1, 1, 0, 5}, {4, 2, 32, 1, 1, 5}, {2, 1, 7, 1, 3, 5}, {6, 2, 40, 1, 4, 5}, {4, 4, 24, 1, 2, 5},
       {7, 1, 128, 1, 5, 1}, {14, 2, 80, 1, 6, 1}, {4, 2, 32, 1, 5, 40}, {7, 1, 128, 1, 1, 9}, {32, 1, 16, 1, 5, 1},
       {2, 2, 130, 1, 5, 1}, {3, 1, 256, 1, 5, 12});
+/* Where element e of a row, of its keys or values, lies for token i of segment s. */
+static float *cached(const op_case *c, float *kv, int s, int i, int e)
+{
+    const int nkv = c->size[1], dim = c->size[2], from = e - c->size[0] * dim, j = i % ATTN_BLOCK;
+    float *k = kv + block_of(c, s, i / ATTN_BLOCK) * kv_block_floats(&c->attn), *v = k + nkv * dim * ATTN_BLOCK;
+    if (from < nkv * dim) return k + from * ATTN_BLOCK + j;
+    return v + ((from - nkv * dim) / dim * ATTN_BLOCK + j) * dim + from % dim;
+}
 static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
 {
     const int *len = segments[c->size[4]], nh = c->size[0], nkv = c->size[1], dim = c->size[2], width = qkv_cols(c);
     c->attn = (attn_shape){nh, nkv, dim, 1.0f / sqrtf((float)dim), true};
-    int n = 0, total = total_rows(c);
+    int n = 0;
     for (int s = 1; s <= len[0]; s++) n += len[s] < c->size[5] ? len[s] : c->size[5];
     arg_f32(c, ARG_OUT, n, nh * dim);
     op_arg *q = arg_f32(c, ARG_IN, n, width), *kv = arg_f32(c, ARG_IN, N_BLOCK, kv_block_floats(&c->attn));
     int32_t *table = arg_i32(c, len[0], TABLE_COLS)->host, *cu = arg_i32(c, len[0] + 1, -1)->host;
     int32_t *ctx = arg_i32(c, len[0], -1)->host;
-    double *all = calloc((size_t)(total * width + 1), sizeof *all),
-           *o = calloc((size_t)(total * nh * dim + 1), sizeof *o);
-    double *spread = calloc((size_t)(total * nh * dim + 1), sizeof *o);
-    int32_t first[16] = {0};
     int row = 0, at = 0;
     for (int i = 0; i < N_BLOCK * (int)kv_block_floats(&c->attn); i++)
         ((float *)kv->host)[i] = NAN; /* never to be read */
     for (int s = 0; s < len[0]; s++) {
         int new_rows = len[s + 1] < c->size[5] ? len[s + 1] : c->size[5];
-        first[s + 1] = first[s] + len[s + 1];
         ctx[s] = len[s + 1];
         cu[s + 1] = cu[s] + new_rows;
         for (int b = 0; b < TABLE_COLS; b++) /* beyond the context: never to be looked at */
             table[s * TABLE_COLS + b] = b < blocks_of(ctx[s]) ? block_of(c, s, b) : -1;
         for (int i = 0; i < len[s + 1]; i++, row++) {
-            float *k = (float *)kv->host + block_of(c, s, i / ATTN_BLOCK) * kv_block_floats(&c->attn),
-                  *v = k + nkv * dim * ATTN_BLOCK;
             bool fresh = i >= len[s + 1] - new_rows;
-            for (int e = 0; e < width; e++) {
-                float x = fresh ? ((float *)q->host)[at * width + e]
-                                : (float)case_below(c, (uint64_t)(row * width + e), 4096) / 1024 - 2;
-                int from = e - nh * dim, j = i % ATTN_BLOCK;
-                all[row * width + e] = x;
-                if (from >= nkv * dim)
-                    v[((from - nkv * dim) / dim * ATTN_BLOCK + j) * dim + from % dim] = x;
-                else if (from >= 0)
-                    k[from * ATTN_BLOCK + j] = x;
-            }
+            for (int e = nh * dim; e < width; e++)
+                *cached(c, kv->host, s, i, e) = fresh ? ((float *)q->host)[at * width + e]
+                                                      : (float)case_below(c, (uint64_t)(row * width + e), 4096) / 1024 - 2;
             at += fresh;
+        }
+    }
+}
+OP_CALL(attn_paged, t[0], t[1], t[2], t[3], t[4], t[5], &c->attn)
+static void attn_paged_want(op_case *c)
+{
+    const int *len = segments[c->size[4]], nh = c->size[0], dim = c->size[2], width = qkv_cols(c);
+    const int32_t *cu = c->arg[4].host;
+    const float *q = c->arg[1].host;
+    int32_t first[16] = {0};
+    int total = total_rows(c);
+    double *all = calloc((size_t)(total * width + 1), sizeof *all);
+    double *o = calloc((size_t)(total * nh * dim + 1), sizeof *o), *spread = calloc((size_t)(total * nh * dim + 1), sizeof *o);
+    for (int s = 0; s < len[0]; s++) {
+        first[s + 1] = first[s] + len[s + 1];
+        for (int i = 0; i < len[s + 1]; i++) {
+            int fresh = i - len[s + 1] + cu[s + 1] - cu[s]; /* of the segment's new rows */
+            for (int e = 0; e < width; e++) /* queries of old rows: any */
+                all[(first[s] + i) * width + e] = e >= nh * dim ? *cached(c, c->arg[2].host, s, i, e)
+                                                  : fresh >= 0  ? q[(cu[s] + fresh) * width + e]
+                                                                : 0;
         }
     }
     attend(c, all, first, len[0], o, NULL, spread);
@@ -223,12 +238,11 @@ static void attn_paged_make(op_case *c) /* o | qkv kv table cu ctx */
         for (int i = first[s + 1] - (cu[s + 1] - cu[s]); i < first[s + 1]; i++)
             for (int e = 0; e < nh * dim; e++, w++) {
                 A(0)[w] = o[i * nh * dim + e];
-                E(0)[w] = spread[i * nh * dim + e] * (2 * ds + EPS32 * 120);
+                M(0)[w] = spread[i * nh * dim + e];
+                E(0)[w] = M(0)[w] * (2 * ds + EPS32 * 120);
             }
     free(all);
     free(o);
     free(spread);
 }
-OP_CALL(attn_paged, t[0], t[1], t[2], t[3], t[4], t[5], &c->attn)
-static void attn_paged_want(op_case *c) { (void)c; } /* known when the case was made */
-VALUE_ROW(attn_paged, paged, TYPES(.act = ARG(0) | ARG(1) | ARG(2)));
+VALUE_ROW(attn_paged, paged, TYPES(.act = ARG(0) | ARG(1) | ARG(2), .sums = true));

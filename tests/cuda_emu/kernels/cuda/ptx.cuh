@@ -57,4 +57,14 @@ inline void copy_async(void *to, const void *from, int bytes) { emu_copy_begin(t
 inline void copy_commit() { emu_copy_commit(); }
 template <int LEFT> void copy_wait() { emu_copy_wait(LEFT); }
 
+inline float exp2_fast(float x)
+{
+    const float y = exp2f(x);
+    return y < 0x1p-126f ? 0.0f : y;
+}
+inline uint32_t pack_bf16(float lo, float hi)
+{
+    return bf16_from_f32(lo) | static_cast<uint32_t>(bf16_from_f32(hi)) << 16;
+}
+
 #endif

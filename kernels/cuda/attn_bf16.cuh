@@ -1,0 +1,27 @@
+/* Attention in bf16 on tensor cores: for which shapes, and a forward pass as attn.cu hands it over. */
+#ifndef KERNELS_CUDA_ATTN_BF16_CUH
+#define KERNELS_CUDA_ATTN_BF16_CUH
+
+#include "kernels/cuda/attn.cuh"
+
+template <class T> struct fwd_call {
+    T *o;
+    float *lse; /* or NULL */
+    const T *qkv, *kv;
+    segments seg;
+    const int32_t *table, *ctx;
+    int64_t table_row, n_block;
+    attn_shape a;
+    fault *faults;
+    int op;
+};
+
+/* Whole steps of a product over head_dim; a scale that keeps the order of the scores. Never decided by other things, so that
+ * a row has the same bits in every call. */
+static inline bool has_tensor_cores(const attn_shape *a) { return a->head_dim % 16 == 0 && a->head_dim <= 128 && a->scale > 0; }
+
+/* False: not for this type or shape. */
+bool fwd_on_tensor_cores(cuda *c, const char *what, bool paged, const fwd_call<bf16> &call);
+static inline bool fwd_on_tensor_cores(cuda *, const char *, bool, const fwd_call<float> &) { return false; }
+
+#endif
