@@ -101,6 +101,15 @@ static void check_gpu(const model_config *c, const packed *p, const goal *g, con
     outcome_free(&first);
 }
 
+/* With heads of 16, in the tower too: in bf16 attention then runs on tensor cores. */
+static model_config heads_of_16(model_config c)
+{
+    c.head_dim = 16;
+    memcpy(c.mrope_section, c.has_vision ? (int[]){2, 3, 3} : (int[]){8, 0, 0}, sizeof c.mrope_section);
+    c.vision.hidden = 16 * c.vision.n_head;
+    return c;
+}
+
 /* Hidden rows and gradients have the same bits for any thread count and instruction set, and when repeated. */
 static void same_bits(model_config c)
 {
@@ -131,6 +140,7 @@ static void same_bits_everywhere(void **state)
     same_bits(trainee_config(true, 4, 2));
     same_bits(trainee_qwen3(true, 4, 2, 3));
     same_bits(trainee_text(FAMILY_QWEN3));
+    same_bits(heads_of_16(trainee_text(FAMILY_QWEN3)));
 }
 
 static void add_sequence(packed *p, int id, int wide, int shared)
@@ -179,6 +189,7 @@ static void packing_does_not_matter(void **state)
     (void)state;
     check_packing(trainee_config(false, 4, 2));
     check_packing(trainee_qwen3(false, 4, 1, 2));
+    check_packing(heads_of_16(trainee_config(false, 4, 2)));
 }
 
 /* ---- paged ---- */
@@ -290,6 +301,7 @@ static void paged_equals_packed(void **state)
     check_paged(trainee_config(true, 4, 2));
     check_paged(trainee_qwen3(true, 4, 2, 1));
     check_paged(trainee_qwen3(false, 4, 2, 3)); /* DeepStack also after the last layer */
+    check_paged(heads_of_16(trainee_config(true, 4, 1)));
 }
 
 /* ---- parameters ---- */
