@@ -115,11 +115,13 @@ generator=()
 if [ ! -f "$build/CMakeCache.txt" ] && command -v ninja >/dev/null; then generator=(-G Ninja); fi
 step configure 60 - cmake -S "$root" -B "$build" "${generator[@]}" "${configure[@]}" || true
 step build 240 - cmake --build "$build" -j "$jobs" --target "$plugin" bench_cuda || true
-step "build of the tests" 180 - cmake --build "$build" -j "$jobs" --target test_cuda test_cuda_linear test_model_bits || true
+tests=(test_cuda test_cuda_linear test_cuda_attn test_model_bits)
+step "build of the tests" 180 - cmake --build "$build" -j "$jobs" --target "${tests[@]}" || true
 write_table
 if [ -x "$build/test_cuda" ] && [ -x "$build/test_model_bits" ]; then
     step test_cuda 90 - ./test_cuda "${device[@]}" "${some[@]}" || true
     step test_cuda_linear 40 - ./test_cuda_linear "${device[@]}" || true
+    step test_cuda_attn 40 - ./test_cuda_attn "${device[@]}" || true
     step "test_model_bits, bf16" 40 - ./test_model_bits "${device[@]}" || true
     step "test_model_bits, fp32" 40 - ./test_model_bits "${device[@]}" --fp32 || true
     write_table

@@ -106,7 +106,7 @@ __device__ __forceinline__ void bring(chunk *k, const fwd_call<bf16> *c, const t
     }
 }
 
-/* The queries of the tile, ITEMS lines of it. */
+/* The queries of the tile, zeros behind its last item. */
 template <int DIM, int NW>
 __device__ __forceinline__ void bring_queries(chunk *to, const fwd_call<bf16> *c, const tile *t, int h)
 {
