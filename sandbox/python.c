@@ -120,15 +120,17 @@ int python_capture(char *const *argv, int keep, char *text, size_t n, double tim
     while (pid > 0 && !late) {
         char more[512];
         struct pollfd f = {p[0], POLLIN, 0};
-        int ready = poll(&f, open, open ? 20 : 1);
+        int ready = poll(&f, open, ended ? 0 : open ? 20 : 1);
         if (ready > 0) {
             ssize_t k = read(p[0], more, sizeof more);
             open = k > 0;
             if (k > (ssize_t)(n - 1 - at)) k = (ssize_t)(n - 1 - at); /* the rest is not looked at */
             if (k > 0) memcpy(text + at, more, (size_t)k);
             if (k > 0) at += (size_t)k;
-        } else if ((ended = waitpid(pid, &st, WNOHANG)) != 0) {
-            break; /* what it started may hold the pipe open: that is not waited for */
+        } else if (ended) { /* all it said is read; what it started may hold the pipe open: that is not waited for */
+            break;
+        } else {
+            ended = waitpid(pid, &st, WNOHANG);
         }
         late = wire_now() > end;
     }
