@@ -52,6 +52,7 @@ typedef struct op_row {
     op_grad grad[3];
     unsigned act, matrix; /* arguments (bits) that are activations, weight matrices: a GPU also has them in bf16 */
     bool sums;            /* in bf16 its products are summed in the tensor cores' order: not the CPU's bits */
+    void (*terms)(op_case *c); /* of gradients, NULL or: e, what bf16 terms in that order may change of a sum */
     double grad_eps; /* allowed error of a gradient, in fp32 epsilons of the largest |gradient| of the tensor */
 } op_row;
 

@@ -53,6 +53,13 @@ struct segments {
 
 static inline segments segments_of(const tensor *cu, int64_t rows) { return {I32(cu), tensor_count(cu) - 1, rows}; }
 
+/* In bf16 these shapes, whole steps of a product over head_dim, have their products on tensor cores. Never decided by other
+ * things, so that a row has the same bits in every call. */
+static inline bool attn_on_tensor_cores(const attn_shape *a) { return a->head_dim % 16 == 0 && a->head_dim <= 128; }
+/* The gradients of such a shape; delta[rows, n_head] = o . dout. */
+void cuda_attn_bwd_bf16(cuda *c, bf16 *dqkv, const bf16 *dout, const bf16 *qkv, const float *lse, const float *delta,
+                        const segments *seg, const attn_shape *a);
+
 /* One block to a slot and kv head. */
 static inline dim3 tile_grid(const segments *s, int per, int each, const attn_shape *a)
 {

@@ -258,7 +258,7 @@ template <int DIM> void choose(cuda *c, const char *what, bool paged, const fwd_
 
 bool fwd_on_tensor_cores(cuda *c, const char *what, bool paged, const fwd_call<bf16> &call)
 {
-    if (!has_tensor_cores(&call.a)) return false;
+    if (!attn_on_tensor_cores(&call.a) || call.a.scale <= 0) return false;
     CHECK(reinterpret_cast<uintptr_t>(call.qkv) % 16 == 0 && reinterpret_cast<uintptr_t>(call.o) % 4 == 0);
     if (call.a.head_dim <= 64)
         choose<64>(c, what, paged, call);

@@ -16,11 +16,7 @@ template <class T> struct fwd_call {
     int op;
 };
 
-/* Whole steps of a product over head_dim; a scale that keeps the order of the scores. Never decided by other things, so that
- * a row has the same bits in every call. */
-static inline bool has_tensor_cores(const attn_shape *a) { return a->head_dim % 16 == 0 && a->head_dim <= 128 && a->scale > 0; }
-
-/* False: not for this type or shape. */
+/* False: not for this type or shape (or a scale that turns the order of the scores round). */
 bool fwd_on_tensor_cores(cuda *c, const char *what, bool paged, const fwd_call<bf16> &call);
 static inline bool fwd_on_tensor_cores(cuda *, const char *, bool, const fwd_call<float> &) { return false; }
 

@@ -1,6 +1,6 @@
 /* Attention backward (kernels/cpu/isa/attn_bwd.c has the formulas): dq by queries, as the forward pass walks them, and dk, dv
  * by blocks of keys. Each gradient is one chain in registers: dq over keys ascending, dk and dv over the group's heads
- * and, for each, over rows ascending. */
+ * and, for each, over rows ascending. Most shapes have a bf16 form of their own: attn_bwd_bf16.cu. */
 #include "kernels/cuda/attn.cuh"
 
 namespace {
@@ -195,7 +195,10 @@ void attn_bwd(cuda *c, tensor *dqkv, const tensor *dout, const tensor *o, const 
     if (heads && !call.delta) return;
     launch(c, "attn_bwd", delta_kernel<T>, blocks_for(heads, HALVES), ATTN_THREADS, 0, call.delta, call.dout,
            static_cast<const T *>(o->data), heads, a->head_dim);
-    if (a->head_dim <= 128)
+    if (qkv->type == DT_BF16 && attn_on_tensor_cores(a))
+        cuda_attn_bwd_bf16(c, static_cast<bf16 *>(dqkv->data), static_cast<const bf16 *>(dout->data),
+                           static_cast<const bf16 *>(qkv->data), call.lse, call.delta, &call.seg, a);
+    else if (a->head_dim <= 128)
         gradients<T, 4, 4>(c, call);
     else
         gradients<T, 2, 8>(c, call);

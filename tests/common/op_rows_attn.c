@@ -11,6 +11,7 @@
         {7, 1, 128, 1, 4}, {2, 1, 7, 0, 5}, {4, 2, 16, 1, 5}, {6, 6, 80, 1, 6}, {14, 2, 20, 0, 6}, {2, 1, 130, 1, 4}, \
         {1, 1, 256, 0, 2}
 SIZES(attn, SHAPES);
+SIZES(bwd, SHAPES, {4, 1, 16, 0, 7}, {1, 1, 64, 1, 8}, {2, 2, 80, 0, 9}, {7, 1, 128, 1, 9});
 SIZES(fwd, SHAPES, {7, 1, 128, 1, 5}, {2, 2, 80, 0, 5}, {3, 1, 256, 1, 5}); /* long: too slow for a gradient check */
 static const int segments[][14] = {{1, 1}, /* count, lengths */
                                    {3, 37, 1, 52},
@@ -18,7 +19,10 @@ static const int segments[][14] = {{1, 1}, /* count, lengths */
                                    {0},
                                    {2, 8, 30},
                                    {2, 100, 70},
-                                   {13, 1, 2, 0, 0, 3, 1, 1, 5, 17, 1, 0, 2, 9}};
+                                   {13, 1, 2, 0, 0, 3, 1, 1, 5, 17, 1, 0, 2, 9},
+                                   {3, 1, 63, 65}, /* around a tile of 64, and several of them */
+                                   {2, 64, 130},
+                                   {2, 65, 1}};
 
 static int total_rows(const op_case *c)
 {
@@ -113,7 +117,41 @@ static double attn_bwd_loss(const op_case *c)
     free(o);
     return loss;
 }
-GRAD_ROW(attn_bwd, attn, 100, TYPES(.act = ARG(0) | ARG(1) | ARG(2) | ARG(4)), {0, 4});
+/* What the tensor cores' way may change: p and ds are rounded to bf16, 2^-8 of their terms. The rest is fp32, here five
+ * times (the CPU's chains, and four times for a tensor core): a score is off by (dim + 4) EPS32 (scale |q||k| + |lse|), p by
+ * twice that relatively, as e^x - 1 < 2x; dp and delta by (dim + 4) EPS32 times |dout||v|, |dout||o|; a sum by an EPS32 of
+ * its terms for each of them, of which there are at most rows of all segments times heads of the group. */
+static void attn_bwd_terms(op_case *c)
+{
+    const int nh = c->size[0], nkv = c->size[1], dim = c->size[2], width = qkv_cols(c);
+    const int32_t *cu = c->arg[5].host;
+    const double fp32 = 5 * EPS32 * (dim + 4), sum = 5 * EPS32 * total_rows(c) * (nh / nkv), scale = (double)c->attn.scale;
+    for (int s = 0; s < segments[c->size[4]][0]; s++)
+        for (int i = cu[s]; i < cu[s + 1]; i++)
+            for (int at = i * nh; at < (i + 1) * nh; at++) {
+                const int q = i * width + at % nh * dim;
+                const double *dout = A(1) + at * dim, *o = A(2) + at * dim, lse = A(3)[at];
+                for (int j = cu[s]; j < (c->size[3] ? i + 1 : cu[s + 1]); j++) {
+                    const int k = j * width + (nh + at % nh / (nh / nkv)) * dim, v = k + nkv * dim;
+                    double x = 0, x_abs = 0, dp = 0, dp_abs = 0;
+                    for (int d = 0; d < dim; d++) {
+                        x += A(4)[q + d] * A(4)[k + d] * scale;
+                        x_abs += fabs(A(4)[q + d] * A(4)[k + d]) * scale;
+                        dp += dout[d] * (A(4)[v + d] - o[d]);
+                        dp_abs += fabs(dout[d]) * (fabs(A(4)[v + d]) + fabs(o[d]));
+                    }
+                    double p = exp(x - lse), off = 0x1p-8 + 2 * fp32 * (x_abs + fabs(lse)) + sum;
+                    double ds = p * scale * (fabs(dp) * off + fp32 * dp_abs);
+                    for (int d = 0; d < dim; d++) {
+                        E(0)[q + d] += ds * fabs(A(4)[k + d]);
+                        E(0)[k + d] += ds * fabs(A(4)[q + d]);
+                        E(0)[v + d] += p * off * fabs(dout[d]);
+                    }
+                }
+            }
+}
+GRAD_ROW(attn_bwd, bwd, 100,
+         TYPES(.act = ARG(0) | ARG(1) | ARG(2) | ARG(4), .sums = true, .terms = attn_bwd_terms), {0, 4});
 
 /* A cache of N_BLOCK blocks: block b of segment s, all distinct for these lists. */
 enum { N_BLOCK = 16, TABLE_COLS = 7 };
