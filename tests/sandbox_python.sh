@@ -12,8 +12,8 @@ dir=$(mktemp -d "$1/sandbox_python.XXXXXX") || exit 2
 dir=$(realpath "$dir")
 trap 'rm -rf "$dir" "$tmp"' EXIT
 tmp=$(mktemp -d) || exit 2
-mkdir "$dir/work" && echo secret >"$dir/work/secret"
-if ! $python -m venv --system-site-packages "$dir/work/venv" >"$dir/log" 2>&1; then
+mkdir "$dir/area" && echo secret >"$dir/area/secret"
+if ! $python -m venv --system-site-packages "$dir/area/venv" >"$dir/log" 2>&1; then
     echo "SKIP: no venv: $(tail -n 1 "$dir/log")"
     exit 77
 fi
@@ -24,7 +24,7 @@ box() { # options..., code on standard input
 }
 first=$(echo 'x = 1' | "$exe" box --tier T1 - 2>&1) || { case $first in *"no namespaces"* | *"tier T1"*) echo "SKIP: $first"; exit 77 ;; esac }
 
-venv=$dir/work/venv
+venv=$dir/area/venv
 cat >"$venv/lib/$(ls "$venv/lib")/site-packages/ours.py" <<<'who = "the environment"'
 cat >"$venv/lib/$(ls "$venv/lib")/site-packages/ours.pth" <<'X'
 import random, sys; sys.pth_ran = True
@@ -33,7 +33,7 @@ X
 out=$(box --python "$venv/bin/python" <<X
 import sys, os, ours, random, subprocess
 print(sys.prefix == '$venv', sys.executable == '$venv/bin/python', sys.prefix != sys.base_prefix, ours.who)
-print(sorted(os.listdir('$dir')), os.listdir('$dir/work'), sorted(os.listdir('$venv')))
+print(sorted(os.listdir('$dir')), os.listdir('$dir/area'), sorted(os.listdir('$venv')))
 print(sys.pth_ran, '/' in sys.path, '' in sys.path, sys.argv, sys.orig_argv == [sys.executable], 'S' in globals())
 print(sorted(k for k in os.environ if k.startswith(('PYTHON', 'LD_', 'GLIBC'))))
 print(subprocess.run(['python', '-c', 'import ours, sys; print(ours.who, sys.flags.no_site)'], capture_output=True, text=True).stdout)
