@@ -157,7 +157,7 @@ status setup_device(arg_list *sets, const char *value)
 {
     static char line[64];
     if (!value) return ST_OK;
-    if (snprintf(line, sizeof line, "device.device=%s", value) >= (int)sizeof line)
+    if (snprintf(line, sizeof line, "device.device='%s'", value) >= (int)sizeof line)
         return args_usage("--device %s: auto, cpu, cuda or cuda:N", value);
     if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
     sets->v[sets->n++] = line;

@@ -42,7 +42,7 @@ except OSError as e: print(e.strerror)
 print(hash('a'), random.random(), np.random.rand())
 X
 ) || fail "a virtual environment: $out"
-for want in 'True True True the environment\n' "['work'] ['venv'] ['bin', 'lib', 'lib64', 'pyvenv.cfg']\\n" \
+for want in 'True True True the environment\n' "['area'] ['venv'] ['bin', 'lib', 'lib64', 'pyvenv.cfg']\\n" \
     "True True False [''] True False\\n" "['LD_ORIGIN_PATH', 'PYTHONHASHSEED']\\n" 'the environment 0\n' \
     'Read-only file system\n'; do
     case $out in *"$want"*) ;; *) fail "a virtual environment: no \"$want\" in $out" ;; esac
