@@ -34,7 +34,7 @@ template <bool PAGED, int DIM> struct stage {
     };
 };
 
-/* As fragment in linear_bf16.cu. */
+/* As fragment in tiles.cuh, of lines PITCH chunks apart. */
 template <bool IS_A, bool DOWN, int PITCH>
 __device__ __forceinline__ void fragment(uint32_t r[4], const chunk *tile, int line, int k)
 {

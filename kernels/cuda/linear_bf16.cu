@@ -1,7 +1,7 @@
 /* Matrix products in bf16: tensor cores, m16n8k16, with one fp32 accumulator per output that walks k upwards in steps of
  * sixteen; k is never divided. The bits of an output therefore depend on its row, its column and k, not on the tile. */
 #include "kernels/cuda/product.cuh"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/tiles.cuh"
 
 namespace {
 
@@ -16,18 +16,6 @@ struct mid {
 struct few { /* rows: many bytes of weights on their way in each block */
     enum { rows = 16, cols = 32, depth = 128, down = 1, across = 2, threads = 64, stages = 4, blocks = 4 };
 };
-
-/* One operand's part of a step: lines of shared memory as they lie in the operand's own, WIDTH elements in chunks of
- * eight. Eight chunks fill the banks once. The chunks are permuted so that ldmatrix, which reads the same chunk of eight
- * lines at a time, meets every bank once. */
-struct alignas(16) chunk {
-    bf16 x[8];
-};
-template <int WIDTH> __device__ __forceinline__ int place(int line, int at)
-{
-    constexpr int chunks = WIDTH / 8, lines_per_round = chunks < 8 ? 8 / chunks : 1;
-    return line * chunks + (at ^ line % 8 / lines_per_round);
-}
 
 /* What lies outside lines x width becomes zero. */
 template <int LINES, int WIDTH, int THREADS>
@@ -51,20 +39,6 @@ __device__ __forceinline__ void load(chunk *to, const bf16 *from, int64_t pitch,
                 put(&c.x[j], 0.0f);
         to[place<WIDTH>(line, first / 8)] = c;
     }
-}
-
-/* The fragments of sixteen lines of an operand from `line` on and sixteen k from k on, both multiples of 16: of a, the
- * 16x16 operand of mma_bf16; of b, two 16x8 operands one after the other. DOWN: k is the line in memory. */
-template <bool IS_A, bool DOWN, int WIDTH>
-__device__ __forceinline__ void fragment(uint32_t r[4], const chunk *tile, int line, int k)
-{
-    /* Matrix 1 of ldmatrix: of a the second eight lines, of b the second eight k; matrix 2 the other way round. */
-    const int lane = static_cast<int>(threadIdx.x) % 32, bit1 = lane / 8 % 2, bit2 = lane / 16;
-    const int high_line = IS_A ? bit1 : bit2, high_k = IS_A ? bit2 : bit1;
-    if (DOWN)
-        ldmatrix_trans(r, tile + place<WIDTH>(k + 8 * high_k + lane % 8, line / 8 ^ high_line));
-    else
-        ldmatrix(r, tile + place<WIDTH>(line + 8 * high_line + lane % 8, k / 8 ^ high_k));
 }
 
 template <class T> struct alignas(2 * sizeof(T)) pair {

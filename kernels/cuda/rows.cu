@@ -5,8 +5,6 @@ namespace {
 
 enum { THREADS = 256 };
 
-int64_t elements(int64_t rows, int64_t cols) { return rows * cols; }
-
 /* One thread per element of the output. */
 #define ELEMENT(i, n)                                                                      \
     int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; \
@@ -125,7 +123,7 @@ __global__ void pool_bwd_kernel(T *dx, const T *dy, const int32_t *cu, int64_t c
 template <class T, class U>
 void take(cuda *c, int op, tensor *y, const tensor *x, const tensor *idx, int lowest)
 {
-    int64_t n = elements(rows_of(y), cols_of(y));
+    int64_t n = rows_of(y) * cols_of(y);
     launch(c, "rows", take_kernel<T, U>, blocks_for(n, THREADS), THREADS, 0, y->data, x->data, I32(idx), cols_of(y), n,
            lowest, rows_of(x), op, c->faults);
 }
@@ -136,6 +134,18 @@ void scatter(cuda *c, int op, tensor *y, const tensor *x, const tensor *idx, con
     int64_t n = tensor_count(idx);
     launch(c, "rows", scatter_kernel<T, U>, static_cast<unsigned>(n), THREADS, 0, y->data, x->data, I32(idx), weight,
            taps, cols_of(y), n, lowest, rows_of(y), op, c->faults);
+}
+
+/* One thread for each column of each segment; `whole` has the rows that `pooled` has the means of. */
+template <class T, class K>
+void pool(cuda *c, const char *what, K *kernel, tensor *out, const tensor *in, const tensor *cu, const tensor *pooled,
+          const tensor *whole)
+{
+    CHECK_I32(cu), CHECK(out->type == in->type);
+    int64_t n_seg = tensor_count(cu) - 1, cols = cols_of(pooled), n = n_seg * cols;
+    CHECK(n_seg >= 0 && rows_of(pooled) == n_seg && cols_of(whole) == cols);
+    launch(c, what, kernel, blocks_for(n, THREADS), THREADS, 0, out->data, in->data, I32(cu), cols, n, rows_of(whole),
+           c->faults);
 }
 
 void check_rows(const tensor *a, const tensor *b, const tensor *idx)
@@ -172,7 +182,7 @@ void cuda_rows_put(backend *b, tensor *y, const tensor *x, const tensor *idx)
     check_rows(y, x, idx);
     CHECK(rows_of(x) == tensor_count(idx) && y->type == x->type);
     cuda *c = cuda_of(b);
-    int64_t n = elements(rows_of(x), cols_of(x));
+    int64_t n = rows_of(x) * cols_of(x);
     WITH_TYPE(T, y,
               launch(c, "rows_put", put_kernel<T>, blocks_for(n, THREADS), THREADS, 0, y->data, x->data, I32(idx),
                      cols_of(y), n, rows_of(y), c->faults));
@@ -188,7 +198,7 @@ void cuda_rows_add(backend *b, tensor *y, const tensor *x, const tensor *idx)
 void cuda_mix_fwd(backend *b, tensor *y, const tensor *table, const tensor *ids, const tensor *w)
 {
     CHECK_F32(table), CHECK_I32(ids), CHECK_F32(w);
-    int64_t rows = rows_of(ids), n = elements(rows, cols_of(y));
+    int64_t rows = rows_of(ids), n = rows * cols_of(y);
     CHECK(rows_of(y) == rows && cols_of(table) == cols_of(y) && tensor_count(w) == tensor_count(ids));
     cuda *c = cuda_of(b);
     WITH_TYPE(T, y,
@@ -205,22 +215,10 @@ void cuda_mix_bwd(backend *b, tensor *dtable, const tensor *dy, const tensor *id
 
 void cuda_pool_fwd(backend *b, tensor *y, const tensor *x, const tensor *cu)
 {
-    CHECK_I32(cu), CHECK(y->type == x->type);
-    int64_t n_seg = tensor_count(cu) - 1, n = elements(n_seg, cols_of(y));
-    CHECK(n_seg >= 0 && rows_of(y) == n_seg && cols_of(x) == cols_of(y));
-    cuda *c = cuda_of(b);
-    WITH_TYPE(T, y,
-              launch(c, "pool_fwd", pool_fwd_kernel<T>, blocks_for(n, THREADS), THREADS, 0, y->data, x->data, I32(cu),
-                     cols_of(y), n, rows_of(x), c->faults));
+    WITH_TYPE(T, y, pool<T>(cuda_of(b), "pool_fwd", pool_fwd_kernel<T>, y, x, cu, y, x));
 }
 
 void cuda_pool_bwd(backend *b, tensor *dx, const tensor *dy, const tensor *cu)
 {
-    CHECK_I32(cu), CHECK(dx->type == dy->type);
-    int64_t n_seg = tensor_count(cu) - 1, n = elements(n_seg, cols_of(dy));
-    CHECK(n_seg >= 0 && rows_of(dy) == n_seg && cols_of(dx) == cols_of(dy));
-    cuda *c = cuda_of(b);
-    WITH_TYPE(T, dx,
-              launch(c, "pool_bwd", pool_bwd_kernel<T>, blocks_for(n, THREADS), THREADS, 0, dx->data, dy->data, I32(cu),
-                     cols_of(dy), n, rows_of(dx), c->faults));
+    WITH_TYPE(T, dx, pool<T>(cuda_of(b), "pool_bwd", pool_bwd_kernel<T>, dx, dy, cu, dy, dx));
 }
