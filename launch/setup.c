@@ -144,13 +144,18 @@ static status open_boxes(setup *s)
     return box_config_pool(s->cfg, &o, &s->boxes);
 }
 
+static status add_set(arg_list *sets, const char *line)
+{
+    if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
+    sets->v[sets->n++] = line;
+    return ST_OK;
+}
+
 status setup_dtype(arg_list *sets, const char *value)
 {
     if (!value) return ST_OK;
     if (strcmp(value, "fp32") != 0 && strcmp(value, "bf16") != 0) return args_usage("--dtype %s: fp32 or bf16", value);
-    if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
-    sets->v[sets->n++] = strcmp(value, "bf16") == 0 ? "model.dtype=bf16" : "model.dtype=fp32";
-    return ST_OK;
+    return add_set(sets, strcmp(value, "bf16") == 0 ? "model.dtype=bf16" : "model.dtype=fp32");
 }
 
 status setup_device(arg_list *sets, const char *value)
@@ -159,9 +164,7 @@ status setup_device(arg_list *sets, const char *value)
     if (!value) return ST_OK;
     if (snprintf(line, sizeof line, "device.device='%s'", value) >= (int)sizeof line)
         return args_usage("--device %s: auto, cpu, cuda or cuda:N", value);
-    if (sets->n == (int)(sizeof sets->v / sizeof *sets->v)) return args_usage("too many --set");
-    sets->v[sets->n++] = line;
-    return ST_OK;
+    return add_set(sets, line);
 }
 
 static status open_all(setup *s, int need, const char *dir)

@@ -78,8 +78,9 @@ static double distance(const float *a, const float *b, int64_t n)
     return sqrt(diff / all);
 }
 
-/* On a GPU: the CPU's bits in fp32. In bf16, where every activation is rounded by up to 2^-9 and some 20 of them follow
- * each other, 5 % of the CPU's numbers (each would differ by 100 % if an op were wrong), and its own bits again. */
+/* On a GPU: the CPU's bits in fp32. In bf16, where every activation is rounded by at most 2^-8 and some 20 of them follow
+ * each other, which is 8 % if all went one way and 1 % if they are independent: within 5 % of the CPU's numbers by their
+ * length (a wrong op changes them by as much as they are), and its own bits again. */
 static void check_gpu(const model_config *c, const packed *p, const goal *g, const outcome *want)
 {
     char where[200];

@@ -110,8 +110,9 @@ int multiply_adds(int major, dtype type)
 double peak_gflops(backend *b)
 {
     cuda *c = cuda_of(b);
-    int major = 0, processors = 0, khz = 0;
+    int major = 0, minor = 0, processors = 0, khz = 0;
     if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, c->device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, c->device) != cudaSuccess || minor != 0 ||
         cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, c->device) != cudaSuccess ||
         cudaDeviceGetAttribute(&khz, cudaDevAttrClockRate, c->device) != cudaSuccess)
         return 0;

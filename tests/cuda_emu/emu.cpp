@@ -303,7 +303,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr a, int device)
 {
     cudaDeviceProp p;
     if (cudaGetDeviceProperties(&p, device) != cudaSuccess) return cudaErrorInvalidDevice;
-    *value = a == cudaDevAttrMultiProcessorCount ? p.multiProcessorCount : a == cudaDevAttrClockRate ? 1000000 : p.major;
+    *value = a == cudaDevAttrMultiProcessorCount ? p.multiProcessorCount : a == cudaDevAttrClockRate ? 1000000 : a == cudaDevAttrComputeCapabilityMinor ? p.minor : p.major;
     return cudaSuccess;
 }
 
