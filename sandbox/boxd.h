@@ -16,9 +16,10 @@ typedef struct jailrec {
     uint32_t serial;              /* of this use of the table entry: events of an earlier one are stale */
     int ctl, out, img, pidfd, cg; /* cg: cgroup slot, -1 = none */
     int uses;
-    bool ahead;   /* SPARE: has the process of the next box's first turn ready */
-    double since; /* start of the state */
-    boxrec *box;  /* PARKED and RUNNING */
+    int64_t ooms, pid_refusals; /* counted by its group before the turn that runs or comes next */
+    bool ahead;                 /* SPARE, PARKED: has the process of the next turn ready */
+    double since;               /* start of the state */
+    boxrec *box;                /* PARKED and RUNNING */
 } jailrec;
 
 typedef enum box_state { BOX_IDLE, BOX_QUEUED, BOX_TURN, BOX_REPLY } box_state;
@@ -39,10 +40,9 @@ struct boxrec {
     char *code;
     size_t len;
     double queued, started, deadline;
-    int stage;         /* 0 running, 1 interrupted, 2 told to kill, 3 jail killed */
-    box_verdict cause; /* why it was interrupted or killed; BOX_OK = it was not */
-    int64_t oom_before, pids_before;
-    double cpu_before;
+    int stage;                 /* 0 running, 1 interrupted, 2 told to kill, 3 jail killed */
+    box_verdict cause;         /* why it was interrupted or killed; BOX_OK = it was not */
+    double cpu_before, cpu_ms; /* of the group; of the turn, -1 = unknown */
     /* its share of the processors (schedule.c): stopped in favour of others, since when, how long before that; not
      * computing when last looked at, when that was, its CPU time then */
     bool paused, idle;
@@ -73,7 +73,7 @@ typedef struct boxd {
     cgroup_set cg;
     jailrec *jails;
     int n_jail; /* table size */
-    int n_starting, n_spare, n_resetting, n_ahead;
+    int n_starting, n_spare, n_resetting, n_ahead, n_parked_ahead;
     uint32_t serial;
     boxrec **boxes; /* by id % cap: ids are the client's slot numbers */
     int n_box;
@@ -96,6 +96,7 @@ void pool_zygote_stop(boxd *b);
 void pool_on_zygote(boxd *b);
 int pool_jail_start(boxd *b); /* 0 if a jail is being made, -1 if none can be now */
 void pool_jail_state(boxd *b, jailrec *j, jail_state s);
+void pool_jail_count(boxd *b, jailrec *j); /* between two turns: what its group has counted so far */
 void pool_jail_kill(boxd *b, jailrec *j);
 void pool_box_release(boxd *b, boxrec *x); /* its jail becomes a spare again or ends */
 void pool_on_jail(boxd *b, jailrec *j);    /* control channel readable */

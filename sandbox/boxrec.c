@@ -167,6 +167,8 @@ void boxrec_turn_end(boxd *b, boxrec *x, const wire_end *e)
     memset(r, 0, sizeof *r);
     r->h = (wire_head){.op = OP_RESULT, .id = x->id, .turn = x->turn, .nonce = x->ticket};
     if (x->jail) boxrec_read_output(b, x->jail);
+    double cpu = x->jail ? cgroup_cpu_ms(&b->cg, x->jail->cg) : -1;
+    x->cpu_ms = cpu < 0 ? -1 : cpu - x->cpu_before;
     bool keep = false;
     box_verdict v = verdict_of(b, x, e, &r->code, &keep);
     r->verdict = (int)v;
@@ -179,11 +181,9 @@ void boxrec_turn_end(boxd *b, boxrec *x, const wire_end *e)
         r->cpu_ms = e->cpu_ms;
         r->peak_mib = (double)e->max_rss_kib / 1024;
     }
-    if (x->jail && x->jail->cg >= 0) {
-        double cpu = cgroup_cpu_ms(&b->cg, x->jail->cg), peak = cgroup_peak_mib(&b->cg, x->jail->cg);
-        if (cpu >= 0) r->cpu_ms = cpu - x->cpu_before;
-        if (peak >= 0) r->peak_mib = peak;
-    }
+    if (x->cpu_ms >= 0) r->cpu_ms = x->cpu_ms;
+    double peak = x->jail ? cgroup_peak_mib(&b->cg, x->jail->cg) : -1;
+    if (peak >= 0) r->peak_mib = peak;
     r->error_line = 0;
     const wire_claim *c = e && e->has_claim ? &e->claim : NULL;
     if (c && (v == BOX_OK || v == BOX_PY_ERROR || v == BOX_EXIT || v == BOX_PIDS || v == BOX_TIMEOUT_SOFT)) {
@@ -202,17 +202,18 @@ void boxrec_turn_end(boxd *b, boxrec *x, const wire_end *e)
         memcpy(r->image, c->image, sizeof r->image);
         r->truncated |= c->images_dropped > 0;
     }
+    if (keep) x->has_state = true;
+    deliver(b, x); /* first: burying the state before takes the processor for longer than a turn of nothing */
     if (x->jail && e) {
         wire_head judge = {.op = keep ? OP_COMMIT : OP_ROLLBACK};
         wire_send(x->jail->ctl, &judge, sizeof judge, NULL, 0, NULL, 0);
-        x->jail->state = JAIL_PARKED;
+        pool_jail_state(b, x->jail, JAIL_PARKED);
+        pool_jail_count(b, x->jail);
         if (e->state_lost && !keep) x->dead = x->has_state;
         if (e->protocol) x->jail->uses = 1 << 20; /* not to be used by another box */
     } else {
         x->dead = x->has_state;
     }
-    if (keep) x->has_state = true;
-    deliver(b, x);
 }
 
 /* The turn did not run, or nobody can say how it ended. */

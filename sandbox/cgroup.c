@@ -34,22 +34,25 @@ static int write_number(const char *dir, const char *file, int64_t v)
     return write_file(dir, file, text);
 }
 
-/* The number after `key ` in a file of lines, or the whole file's number if key is NULL; -1 if absent. */
+/* The number after `key ` in a file of lines, or the whole file's number if key is NULL; -1 if absent. Turns wait for
+ * it: no stream. */
 static int64_t read_number(const char *dir, const char *file, const char *key)
 {
-    char path[300], line[128];
+    char path[300], text[1024];
     snprintf(path, sizeof path, "%s/%s", dir, file);
-    FILE *f = fopen(path, "re");
-    if (!f) return -1;
-    int64_t v = -1;
-    size_t n = key ? strlen(key) : 0;
-    while (fgets(line, sizeof line, f))
-        if (!key || (!strncmp(line, key, n) && line[n] == ' ')) {
-            v = strtoll(line + n, NULL, 10);
-            break;
-        }
-    fclose(f);
-    return v;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t len = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (len <= 0) return -1;
+    text[len] = 0;
+    if (!key) return strtoll(text, NULL, 10);
+    size_t n = strlen(key);
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, key, n) && line[n] == ' ') return strtoll(line + n, NULL, 10);
+    }
+    return -1;
 }
 
 /* ---- finding our own group ---- */

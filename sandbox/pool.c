@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/personality.h>
 #include <sys/wait.h>
@@ -28,13 +29,18 @@ void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial)
 
 /* ---- jails ---- */
 
+static void not_ahead(boxd *b, jailrec *j)
+{
+    if (j->ahead) (*(j->state == JAIL_PARKED ? &b->n_parked_ahead : &b->n_ahead))--;
+    j->ahead = false;
+}
+
 static void jail_forget(boxd *b, jailrec *j)
 {
     if (j->state == JAIL_STARTING) b->n_starting--;
     if (j->state == JAIL_SPARE) b->n_spare--;
-    if (j->ahead) b->n_ahead--;
-    j->ahead = false;
     if (j->state == JAIL_RESETTING) b->n_resetting--;
+    not_ahead(b, j);
     int *fd[] = {&j->ctl, &j->out, &j->img, &j->pidfd};
     for (int i = 0; i < 4; i++) { /* closing takes them out of epoll: nobody else holds our ends */
         if (*fd[i] >= 0) close(*fd[i]);
@@ -61,10 +67,17 @@ void pool_jail_state(boxd *b, jailrec *j, jail_state s)
     b->n_starting += (s == JAIL_STARTING) - (j->state == JAIL_STARTING);
     b->n_spare += (s == JAIL_SPARE) - (j->state == JAIL_SPARE);
     b->n_resetting += (s == JAIL_RESETTING) - (j->state == JAIL_RESETTING);
-    if (j->ahead) b->n_ahead--;
-    j->ahead = false;
+    not_ahead(b, j);
     j->state = s;
     j->since = wire_now();
+}
+
+void pool_jail_count(boxd *b, jailrec *j)
+{
+    if (j->cg < 0) return;
+    cgroup_peak_reset(&b->cg, j->cg);
+    j->ooms = cgroup_ooms(&b->cg, j->cg);
+    j->pid_refusals = cgroup_pid_refusals(&b->cg, j->cg);
 }
 
 int pool_jail_start(boxd *b)
@@ -148,6 +161,7 @@ void pool_on_jail(boxd *b, jailrec *j)
         }
         if (m.h.op == OP_READY && (j->state == JAIL_STARTING || j->state == JAIL_RESETTING)) {
             pool_jail_state(b, j, JAIL_SPARE);
+            pool_jail_count(b, j);
             b->jail_failures = 0;
         } else if (m.h.op == OP_END && n == (ssize_t)sizeof m.end && j->state == JAIL_RUNNING && j->box) {
             boxrec_turn_end(b, j->box, &m.end);
@@ -184,7 +198,10 @@ void pool_run(boxd *b, boxrec *x)
     char drop[4096];
     while (read(j->out, drop, sizeof drop) > 0) {} /* what arrived between turns is nobody's */
     /* The pictures of the last turn, perhaps another box's, go; their pages are given back. */
-    bool clean = fallocate(j->img, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WIRE_IMAGE_BYTES) == 0;
+    struct stat img;
+    bool clean =
+        fstat(j->img, &img) == 0 &&
+        (img.st_blocks == 0 || fallocate(j->img, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, WIRE_IMAGE_BYTES) == 0);
     uint64_t nonce = 0;
     (void)!syscall(SYS_getrandom, &nonce, sizeof nonce, 0);
     wire_run m = {
@@ -196,12 +213,7 @@ void pool_run(boxd *b, boxrec *x)
     x->deadline = x->started + x->wall_s;
     x->state = BOX_TURN;
     pool_jail_state(b, j, JAIL_RUNNING);
-    if (j->cg >= 0) {
-        cgroup_peak_reset(&b->cg, j->cg);
-        x->oom_before = cgroup_ooms(&b->cg, j->cg);
-        x->pids_before = cgroup_pid_refusals(&b->cg, j->cg);
-        x->cpu_before = x->cpu_seen = cgroup_cpu_ms(&b->cg, j->cg);
-    }
+    x->cpu_before = x->cpu_seen = cgroup_cpu_ms(&b->cg, j->cg);
     if (!clean || wire_send(j->ctl, &m, sizeof m, x->code, x->len, &x->input, send_input)) {
         jail_lost(b, j, "its control channel closed");
         return;

@@ -34,7 +34,7 @@ typedef enum wire_op {
     OP_INIT_OK, OP_INIT_FAIL, OP_PID,                         /* zygote -> boxd */
     OP_AHEAD, OP_RUN, OP_PAUSE, OP_RESUME, OP_INTERRUPT, OP_KILL, OP_COMMIT, OP_ROLLBACK, OP_RESET, /* boxd -> runner */
     OP_READY, OP_JAIL_FAIL, OP_END,                           /* runner -> boxd */
-    OP_HELLO, OP_GO, OP_CLAIM                                 /* runner <-> holder */
+    OP_FORK, OP_HELLO, OP_CLAIM                               /* runner <-> holder; OP_RUN as well */
 } wire_op;
 /* clang-format on */
 

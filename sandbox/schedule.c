@@ -1,4 +1,6 @@
 #include <math.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "sandbox/boxd.h"
 
@@ -88,6 +90,41 @@ static void start_turn(boxd *b, boxrec *x)
     pool_run(b, x);
 }
 
+/* While the model writes. A box that is closed after its turn never gets there; with more than these the processors are
+ * busy anyway, and each takes memory. */
+static const double AHEAD_S = 0.002;
+static int most_ahead(const boxd *b) { return 16 * b->pool.max_starting; }
+
+static bool tell_ahead(jailrec *j)
+{
+    wire_head h = {.op = OP_AHEAD};
+    (void)!syscall(SYS_getrandom, &h.nonce, sizeof h.nonce, 0);
+    if (wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0)) return false; /* its channel closed: that is an event too */
+    j->ahead = true;
+    return true;
+}
+
+static double ahead_due(const boxd *b, const jailrec *j)
+{
+    const boxrec *x = j->box;
+    bool fit = j->state == JAIL_PARKED && !j->ahead && x && x->has_state && !x->dead && !x->canary;
+    bool any = b->zygote_ready && !b->broken && b->tier < BOX_T2 && b->n_parked_ahead < most_ahead(b);
+    return any && fit ? j->since + AHEAD_S : INFINITY;
+}
+
+/* Processes of next turns, as far as nothing else waits for the processors. */
+static void make_ahead(boxd *b, const tally *t, double now)
+{
+    if (b->creating || b->tier >= BOX_T2) return;
+    for (int i = 0; i < b->n_jail; i++) {
+        jailrec *j = &b->jails[i];
+        if (j->state == JAIL_SPARE && !j->ahead && b->n_ahead < b->pool.spares)
+            b->n_ahead += tell_ahead(j);
+        else if (!b->queue && t->fresh < b->pool.max_starting && ahead_due(b, j) <= now)
+            b->n_parked_ahead += tell_ahead(j);
+    }
+}
+
 void schedule_run(boxd *b)
 {
     if (!b->zygote_ready || b->broken) return;
@@ -120,14 +157,7 @@ void schedule_run(boxd *b)
         pause_turn(b, t.oldest, false, now);
         if (t.oldest->paused) break;
     }
-    for (int i = 0; i < b->n_jail && b->n_ahead < b->n_spare && b->n_ahead < b->pool.spares; i++) {
-        jailrec *j = &b->jails[i];
-        wire_head h = {.op = OP_AHEAD};
-        if (j->state != JAIL_SPARE || j->ahead || b->tier >= BOX_T2 || b->creating) continue;
-        if (wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0)) continue;
-        j->ahead = true;
-        b->n_ahead++;
-    }
+    make_ahead(b, &t, now);
     if (!b->creating) want += b->pool.spares - b->n_spare;
     want -= b->n_resetting;
     while (b->n_starting < want && b->n_starting < b->pool.max_starting)
@@ -137,15 +167,19 @@ void schedule_run(boxd *b)
 double schedule_next(const boxd *b, double now)
 {
     bool waiting = b->queue != NULL, several = false;
-    double next = 3600;
-    int n = 0;
+    double next = 3600, due = INFINITY;
+    int n = 0, fresh = 0;
     for (int i = 0; i < b->n_jail; i++) {
         const boxrec *x = b->jails[i].box;
+        due = fmin(due, ahead_due(b, &b->jails[i]) - now);
         if (b->jails[i].state != JAIL_RUNNING) continue;
         several = ++n > 1;
         waiting |= x->paused;
         double ran = now - x->started - x->paused_s;
-        if (!x->paused && ran < FRESH_S) next = fmin(next, FRESH_S - ran);
+        if (x->paused || ran >= FRESH_S) continue;
+        next = fmin(next, FRESH_S - ran);
+        fresh++;
     }
-    return waiting ? fmin(next, FRESH_S) : several ? next : 3600;
+    next = waiting ? fmin(next, FRESH_S) : several ? next : 3600;
+    return b->queue || fresh >= b->pool.max_starting ? next : fmin(next, fmax(due, 0));
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "sandbox/zygote/interp.h"
+#include "sandbox/zygote/pages.h"
 
 enum { FD_CHANNEL = 3, FD_IMG = 5, FD_INPUT = 6, FD_OUT = 7 };
 
@@ -36,7 +37,7 @@ static int arrange(const holder_fds *f)
     return close_range(BOX_HOLDER_FDS, ~0u, 0);
 }
 
-/* Ready for model code. Pages are touched whether the box is known or not: the same code meets the same heap. */
+/* Ready for model code. */
 static void prepare(const jail *j, const box_limits *l, const holder_fds *f)
 {
     /* Python is not told of the forks that led here: zygote and runner have one thread, so no lock needs renewing. */
@@ -54,7 +55,6 @@ static void prepare(const jail *j, const box_limits *l, const holder_fds *f)
     }
     dup2(0, 1); /* nothing that comes before the turn belongs to it */
     dup2(0, 2);
-    interp_touch();
 }
 
 static void turn(wire_run *run, size_t len, int side, const turn_log *again, int has_input)
@@ -141,8 +141,10 @@ static _Noreturn void park(const jail *j, wire_run *run, int has_input)
     int side = 0;
     for (;;) {
         ssize_t n = hear(FD_CHANNEL + side, run, WIRE_MSG_MAX);
-        if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(n == 0 ? 0 : 74);
-        if (j->tier >= BOX_T2) {
+        bool same = run->h.op == OP_RUN && j->tier >= BOX_T2;
+        bool ahead = run->h.op == OP_AHEAD, fork_it = (ahead || run->h.op == OP_FORK) && j->tier < BOX_T2;
+        if (n < (ssize_t)sizeof run->h || !(same || fork_it)) _exit(n == 0 ? 0 : 74);
+        if (same) {
             turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
             continue;
         }
@@ -162,9 +164,11 @@ static _Noreturn void park(const jail *j, wire_run *run, int has_input)
         forked = false;
         interp_after_fork_child();
         side ^= 1; /* the parked process still listens on the other channel */
-        wire_head hello = {.op = OP_HELLO, .nonce = run->h.nonce}, go;
+        if (ahead) pages_bring(true);
+        wire_head hello = {.op = OP_HELLO, .nonce = run->h.nonce};
         if (wire_send(FD_CHANNEL + side, &hello, sizeof hello, NULL, 0, NULL, 0)) _exit(76);
-        if (hear(FD_CHANNEL + side, &go, sizeof go) != (ssize_t)sizeof go) _exit(77);
+        n = hear(FD_CHANNEL + side, run, WIRE_MSG_MAX);
+        if (n < (ssize_t)sizeof *run || run->h.op != OP_RUN) _exit(77);
         turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
     }
 }
@@ -185,6 +189,7 @@ _Noreturn void holder_ahead(const jail *j, const box_limits *l, const holder_fds
     int fds[WIRE_FDS], n_fd = 0;
     ssize_t n;
     prepare(j, l, f);
+    pages_bring(false);
     struct pollfd p = {FD_CHANNEL, POLLIN, 0};
     do {
         if (poll(&p, 1, -1) < 0 && errno != EINTR) _exit(74);

@@ -14,7 +14,7 @@
 #include "sandbox/zygote/python_api.h"
 
 static struct {
-    PyObject *run, *open_box, *touch, *preset;
+    PyObject *run, *open_box, *preset;
     const box_limits *limits;
     /* of the turn under way */
     int image_fd;
@@ -181,7 +181,6 @@ status interp_start(const char *modules, const char *preset, const box_limits *l
     TRY(run_part(release_hooks, ns, "sandbox start"));
     py.run = new_ref(PyDict_GetItemString(ns, "run"));
     py.open_box = new_ref(PyDict_GetItemString(ns, "open_box"));
-    py.touch = new_ref(PyDict_GetItemString(ns, "touch"));
     py.preset = new_ref(Py_None);
     if (*preset && !(py.preset = Py_CompileString(preset, "<preset>", Py_file_input))) {
         (void)fail_python("sandbox.preset");
@@ -234,13 +233,6 @@ static PyObject *pictures(int input)
     return list;
 }
 
-void interp_touch(void)
-{
-    PyObject *r = PyObject_CallFunction(py.touch, NULL);
-    if (!r) PyErr_Clear(); /* it only saves time */
-    drop(r);
-}
-
 int interp_open_box(uint64_t seed, int input, wire_claim *claim)
 {
     repeat_start(seed);
@@ -287,4 +279,11 @@ void interp_run(const char *code, size_t len, uint32_t turn, int image_fd, wire_
     c->children_cpu_us = (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000ll + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
     getrusage(RUSAGE_SELF, &u);
     c->max_rss_kib = u.ru_maxrss;
+}
+
+void interp_trial(bool first)
+{
+    static wire_claim c;
+    if (first) (void)interp_open_box(0, -1, &c);
+    interp_run(prelude_trial, strlen(prelude_trial), first ? 1 : 2, -1, &c);
 }

@@ -297,13 +297,13 @@ const char *const prelude_parts[] = {
     "        if pictures: run('show(img)', '<warm>')\n"
     "    _home.clear()\n"
     "    _home.update(keep)\n"
-    "    _first.clear()\n"
-    "\n"
-    "def touch():\n"
-    "    # A turn of nothing: what it writes to are the pages that a first turn would wait for.\n"
-    "    keep = dict(_home)\n"
-    "    open_box(0, None, None)\n"
-    "    run('x = 1\\nx', '<warm>')\n"
-    "    _home.clear()\n"
-    "    _home.update(keep)\n",
+    "    _first.clear()\n",
     NULL};
+
+/* What most turns do. */
+const char prelude_trial[] = "import sys\n"
+                             "np, image = sys.modules.get('numpy'), sys.modules.get('PIL.Image')\n"
+                             "if np is not None: print(np.arange(12).reshape(3, 4).sum())\n"
+                             "if image is not None: show(image.new('RGB', (64, 64)).crop((8, 8, 40, 40)))\n"
+                             "x = 1\n"
+                             "x\n";

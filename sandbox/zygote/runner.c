@@ -13,12 +13,14 @@
 
 #include "sandbox/zygote/turn.h"
 
+enum { FORK_MS = 50 }; /* what a state gets between two turns, in which no clock of the supervisor runs */
+
 /* ---- orders of boxd ---- */
 
 static void stop_turn(runner *r)
 {
     r->end.killed = 1;
-    if (r->st == WAIT_HELLO) { /* the fork did not come: its parent is not healthy either */
+    if (r->st == WAIT_FORK) { /* the fork did not come: its parent is not healthy either */
         turn_lose_base(r);
         if (r->j->tier < BOX_T2) kill(-1, SIGKILL);
     }
@@ -57,7 +59,7 @@ static void reset(runner *r)
     if (r->input >= 0) close(r->input);
     r->input = -1;
     r->base = r->cur = r->dying = r->ahead = 0;
-    r->undo = r->mapped = false;
+    r->undo = r->mapped = r->forking = r->said = false;
     r->base_lost = false;
     r->st = IDLE;
     files_drop(&r->files);
@@ -72,6 +74,12 @@ static void on_order(runner *r)
     ssize_t n = wire_recv(r->ctl, r->buf, WIRE_MSG_MAX, fds, &n_fd, NULL, 0);
     if (n < (ssize_t)sizeof(wire_head)) _exit(0); /* the supervisor is gone */
     const wire_head *h = (const wire_head *)r->buf;
+    if (h->op == OP_RUN) { /* other orders must not overwrite it */
+        char *free_one = r->run;
+        r->run = r->buf;
+        r->buf = free_one;
+        r->n_run = (size_t)n;
+    }
     if (h->op == OP_RUN && n_fd == 1) {
         if (r->input >= 0) close(r->input);
         r->input = fds[0];
@@ -81,11 +89,9 @@ static void on_order(runner *r)
     switch (h->op) {
     case OP_RUN:
         if (r->st != IDLE || n < (ssize_t)sizeof(wire_run)) _exit(1);
-        turn_start(r, (wire_run *)r->buf, (size_t)n);
+        turn_start(r);
         break;
-    case OP_AHEAD:
-        if (r->st == IDLE && !r->base && !r->ahead && !r->base_lost && r->j->tier < BOX_T2) turn_make_ahead(r);
-        break;
+    case OP_AHEAD: turn_make_ahead(r, h->nonce); break;
     case OP_PAUSE:
     case OP_RESUME:
         if (r->st == RUNNING) kill(-r->cur, h->op == OP_PAUSE ? SIGSTOP : SIGCONT);
@@ -94,7 +100,7 @@ static void on_order(runner *r)
         if (r->st == RUNNING) kill(r->cur, SIGINT);
         break;
     case OP_KILL:
-        if (r->st == RUNNING || r->st == WAIT_HELLO || r->st == WAIT_FIRST) stop_turn(r);
+        if (r->st == RUNNING || r->st == WAIT_FORK || r->st == WAIT_FIRST) stop_turn(r);
         break;
     case OP_COMMIT:
     case OP_ROLLBACK:
@@ -107,20 +113,28 @@ static void on_order(runner *r)
 
 /* ---- claims of holders ---- */
 
-static void on_hello(runner *r, const wire_head *h, ssize_t n, pid_t from)
+/* Something was said that nobody may say by the state or its fork. */
+static void end_out_of_turn(runner *r)
 {
-    if (n != (ssize_t)sizeof *h || h->op != OP_HELLO || h->nonce != r->nonce || from <= 1 || from == r->base ||
-        setpgid(from, from)) { /* only works on a child of ours that has not called exec */
-        turn_lose_base(r);
-        turn_end_protocol(r);
+    if (r->st == IDLE) { /* the next turn is told */
+        r->forking = false;
+        r->said = true;
+        kill(-r->base, SIGSTOP);
         return;
     }
-    r->cur = from;
-    kill(-r->base, SIGSTOP);
-    turn_limit_cpu(from, (rlim_t)(r->l->cpu_s + 0.999));
-    wire_head go = {.op = OP_GO, .nonce = r->nonce};
-    r->st = RUNNING;
-    if (wire_send(r->side[r->cur_side][0], &go, sizeof go, NULL, 0, NULL, 0)) turn_end_protocol(r);
+    if (r->st == WAIT_FORK) turn_lose_base(r);
+    turn_end_protocol(r);
+}
+
+static void on_hello(runner *r, const wire_head *h, ssize_t n, pid_t from)
+{
+    if (n != (ssize_t)sizeof *h || h->op != OP_HELLO || h->nonce != r->fork_nonce || from <= 1 || from == r->base ||
+        setpgid(from, from)) { /* only works on a child of ours that has not called exec */
+        end_out_of_turn(r);
+        return;
+    }
+    r->ahead = from;
+    turn_forked(r);
 }
 
 static void end_infra(runner *r)
@@ -129,13 +143,16 @@ static void end_infra(runner *r)
     turn_end_killed(r);
 }
 
+/* The channel on which somebody is expected to speak. */
+static int heard_side(const runner *r) { return r->forking ? 1 - r->base_side : r->cur_side; }
+
 static void on_claim(runner *r)
 {
     static wire_claim c;
     pid_t from;
-    ssize_t n = wire_recv(r->side[r->cur_side][0], &c, sizeof c, NULL, NULL, &from, MSG_DONTWAIT);
+    ssize_t n = wire_recv(r->side[heard_side(r)][0], &c, sizeof c, NULL, NULL, &from, MSG_DONTWAIT);
     if (n == -EAGAIN) return;
-    if (r->st == WAIT_HELLO)
+    if (r->forking)
         on_hello(r, &c.h, n, from);
     else if (r->st == WAIT_FIRST && n == (ssize_t)sizeof c.h && c.h.op == OP_HELLO)
         r->st = RUNNING;
@@ -148,19 +165,13 @@ static void on_claim(runner *r)
         turn_end_claimed(r, &c);
 }
 
-static void end_out_of_turn(runner *r)
-{
-    if (r->st == WAIT_HELLO) turn_lose_base(r);
-    turn_end_protocol(r);
-}
-
 static void on_child(runner *r)
 {
     struct signalfd_siginfo si;
     while (read(r->sig, &si, sizeof si) > 0) {}
     turn_reap(r);
     if (r->st == WAIT_FIRST && r->cur_dead) on_claim(r); /* its greeting may still be unread */
-    bool died = r->st == RUNNING && r->cur_dead, never_forked = r->st == WAIT_HELLO && !r->base;
+    bool died = r->st == RUNNING && r->cur_dead, never_forked = r->st == WAIT_FORK && !r->base;
     if (died)
         turn_end_killed(r);
     else if (never_forked)
@@ -198,7 +209,8 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
     sigprocmask(SIG_BLOCK, &chld, NULL);
     r.sig = signalfd(-1, &chld, SFD_NONBLOCK | SFD_CLOEXEC);
     r.buf = malloc(WIRE_MSG_MAX);
-    if (r.sig < 0 || !r.buf) {
+    r.run = malloc(WIRE_MSG_MAX);
+    if (r.sig < 0 || !r.buf || !r.run) {
         (void)FAIL(ST_ESYS, "sandbox: no memory for a runner");
         give_up(ctl);
     }
@@ -209,11 +221,16 @@ _Noreturn void runner_main(const jail *j, const box_limits *l, int ctl, int out,
     wire_head ready = {.op = OP_READY};
     if (wire_send(ctl, &ready, sizeof ready, NULL, 0, NULL, 0)) _exit(1);
     for (;;) {
-        bool listen = r.st == RUNNING || r.st == WAIT_HELLO || r.st == WAIT_FIRST;
-        int mine = listen ? r.side[r.cur_side][0] : -1, other = listen ? r.side[1 - r.cur_side][0] : -1;
+        bool listen = r.st == RUNNING || r.st == WAIT_FIRST || r.forking, hurry = r.forking && r.st == IDLE && !r.late;
+        int side = heard_side(&r), mine = listen ? r.side[side][0] : -1, other = listen ? r.side[1 - side][0] : -1;
         struct pollfd p[4] = {{r.ctl, POLLIN, 0}, {r.sig, POLLIN, 0}, {mine, POLLIN, 0}, {other, POLLIN, 0}};
-        if (poll(p, 4, -1) < 0) continue;
-        if (p[3].revents) /* nobody has anything to say there during a turn */
+        int n = poll(p, 4, hurry ? FORK_MS : -1);
+        if (n < 0) continue;
+        if (n == 0) {
+            r.late = true;
+            kill(-r.base, SIGSTOP);
+        }
+        if (p[3].revents) /* nobody has anything to say there now */
             end_out_of_turn(&r);
         else if (p[2].revents)
             on_claim(&r);

@@ -9,7 +9,7 @@
 #include "sandbox/zygote/files.h"
 #include "sandbox/zygote/runner.h"
 
-typedef enum runner_state { IDLE, WAIT_FIRST, WAIT_HELLO, RUNNING, JUDGED } runner_state;
+typedef enum runner_state { IDLE, WAIT_FIRST, WAIT_FORK, RUNNING, JUDGED } runner_state;
 
 typedef struct runner {
     const jail *j;
@@ -17,11 +17,15 @@ typedef struct runner {
     int ctl, out, img, input, sig;
     int side[2][2];  /* two channels used in turn; [i][0] is ours, [i][1] the holders' */
     pid_t base, cur; /* holder of the last good state (0: none yet); holder of the turn under way */
-    pid_t ahead;     /* made ready for the next box's first turn; on side 0 */
+    pid_t ahead;     /* made ready for the next turn: the box's first, then on side 0, or a fork of base, stopped, on
+                        the side that base is not on */
+    bool forking;    /* base was told to fork and nobody has greeted yet */
+    bool late;       /* for too long while no turn waits for it: stopped until one does */
+    bool said;       /* something was said between turns: the next one ends by it */
     pid_t dying;     /* killed, not seen dead yet: it may still sit on a channel that is used again */
     int base_side, cur_side;
     runner_state st;
-    uint64_t nonce;
+    uint64_t nonce, fork_nonce;
     bool base_lost, cur_dead;
     files files;     /* as the last good state has them */
     bool mapped;     /* the last good state may hold mappings of them */
@@ -32,15 +36,19 @@ typedef struct runner {
     int64_t cur_rss_kib;
     turn_log log; /* T2: the turns that made the state, and the one under way */
     wire_end end;
-    char *buf;
+    char *buf, *run; /* last message; last OP_RUN, whose code may have to wait for a fork */
+    size_t n_run;
 } runner;
 
 /* ---- turn_start.c ---- */
 
-/* run is followed by the code; n bytes in all. Leaves the runner waiting for a holder's word, or the turn reported. */
-void turn_start(runner *r, wire_run *run, size_t n);
-/* A holder whose box is not known yet: what does not depend on it is done by the time its turn comes. */
-void turn_make_ahead(runner *r);
+/* The turn of r->run. Leaves the runner waiting for a holder's word, or the turn reported. */
+void turn_start(runner *r);
+/* Makes the process of the next turn: what depends neither on the box, if it is the first, nor on the code is done by
+ * the time its turn comes. nonce: of the greeting. */
+void turn_make_ahead(runner *r, uint64_t nonce);
+/* The fork has greeted, r->ahead is it. */
+void turn_forked(runner *r);
 void turn_close_channels(runner *r);
 
 /* ---- turn_end.c: each reports the turn ---- */

@@ -25,10 +25,10 @@ static void note_death(runner *r, pid_t pid, int how, const struct rusage *u)
         r->cur_cpu_ms = rusage_ms(u);
         r->cur_rss_kib = u->ru_maxrss;
     }
-    if (pid == r->dying) r->dying = 0;
     if (pid == r->ahead) r->ahead = 0;
     if (pid == r->base) {
         r->base = 0;
+        r->forking = false;
         r->base_lost = true;
         r->base_status = how;
     }
@@ -80,7 +80,9 @@ void turn_kill_group(pid_t leader)
 void turn_lose_base(runner *r)
 {
     turn_kill_group(r->base);
-    r->base = 0;
+    turn_kill_group(r->ahead);
+    r->base = r->ahead = 0;
+    r->forking = r->said = false;
     r->base_status = -1;
     r->base_lost = true;
 }
@@ -206,7 +208,8 @@ void turn_end_protocol(runner *r)
 /* The state died while parked or before it could fork: by what its own turns left in it, as its end tells. */
 void turn_end_without_base(runner *r)
 {
-    if (r->j->tier < BOX_T2) kill(-1, SIGKILL); /* a fork of it that has not greeted */
+    if (r->j->tier < BOX_T2) kill(-1, SIGKILL); /* its forks, also one that has not greeted */
+    r->ahead = 0;
     r->end.dead = r->base_status >= 0;
     r->end.wait_status = r->base_status;
     r->end.at_pid_cap = r->end.dead && WIFEXITED(r->base_status) && WEXITSTATUS(r->base_status) == HOLDER_NO_FORK;

@@ -7,6 +7,7 @@
 
 #include "sandbox/zygote/interp.h"
 #include "sandbox/zygote/pack.h"
+#include "sandbox/zygote/pages.h"
 #include "sandbox/zygote/runner.h"
 #include "sandbox/zygote/zygote.h"
 
@@ -44,6 +45,7 @@ int zygote_serve(zygote_state *z, int sock, status st)
     signal(SIGCHLD, SIG_IGN); /* boxes are watched through pidfds; nobody waits here */
     if (st == ST_OK) st = interp_start(z->msg.bytes + z->modules, z->msg.bytes + z->preset, &z->msg.pool.limits, j);
     if (st == ST_OK) pack_libraries(j->proc);
+    if (st == ST_OK) pages_learn(j->proc, interp_trial);
     if (st == ST_OK) st = jail_zygote_seal(j);
     if (wire_send_status(sock, OP_INIT_OK, OP_INIT_FAIL, j->tier, st) || st != ST_OK) return 1;
     for (;;) {
