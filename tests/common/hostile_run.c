@@ -15,6 +15,7 @@
 #include "tests/common/hostile.h"
 
 enum { LANES = 6, HONEST = 3, SIDE = 24 };
+static const double THINK_S = 0.03;
 
 typedef enum stage { STAGE_FREE, STAGE_PRELUDE, STAGE_TURN, STAGE_AFTER } stage;
 typedef struct lane {
@@ -96,11 +97,22 @@ static void lane_start(lane *l, hostile_input *in)
     submit(l, STAGE_PRELUDE, suite.prelude);
 }
 
+/* Before every other input's turns, as a model would: their processes are made ahead meanwhile. Which ones these are
+ * differs from tier to tier. */
+static double pause_s(const lane *l)
+{
+    double own = l->turn < l->in->n_turn ? l->in->turn[l->turn].pause_s : 0;
+    return own > 0 ? own : (l->in - suite.in + suite.tier) % 2 ? THINK_S : 0;
+}
+
+/* The next turn, now or when the loop finds it due. */
 static void submit_turn(lane *l)
 {
-    const hostile_turn *t = &l->in->turn[l->turn];
-    l->due = t->pause_s > 0 && l->due == 0 ? clock_now() + t->pause_s : 0;
-    if (l->due == 0) submit(l, STAGE_TURN, t->code);
+    double s = l->due > 0 ? 0 : pause_s(l);
+    l->due = s > 0 ? clock_now() + s : 0;
+    if (l->due > 0) return;
+    bool more = l->turn < l->in->n_turn;
+    submit(l, more ? STAGE_TURN : STAGE_AFTER, more ? l->in->turn[l->turn].code : "print(alive)");
 }
 
 static bool leaked(const char *name, const box_result *r)
@@ -184,9 +196,7 @@ static void lane_result(lane *l, const box_result *r, bool alone)
     }
     if (!ok) {
         lane_end(l, false);
-    } else if (++l->turn == l->in->n_turn) {
-        submit(l, STAGE_AFTER, "print(alive)");
-    } else if (l->in->turn[l->turn].fresh) {
+    } else if (++l->turn < l->in->n_turn && l->in->turn[l->turn].fresh) {
         box_close(l->b);
         l->b = open_box(l);
         submit(l, STAGE_PRELUDE, suite.prelude);
