@@ -83,8 +83,9 @@ static void killed(char **argv, bool full, int n, bool supervisor)
     for (int left = all; (left = remaining(pids, left)) > 0 && clock_now() < t + 60;) usleep(2000);
     processes = clock_now() - t;
     while (bench_cgroups(boxd) > 0 && clock_now() < t + 60) usleep(2000);
-    printf("{\"killed\": \"%s\", \"live\": %d, \"processes\": %d, \"processes_gone_s\": %.3f, \"groups_gone_s\": %.3f}\n",
-           supervisor ? "supervisor" : "trainer", n, all, processes, clock_now() - t);
+    printf(
+        "{\"killed\": \"%s\", \"live\": %d, \"processes\": %d, \"processes_gone_s\": %.3f, \"groups_gone_s\": %.3f}\n",
+        supervisor ? "supervisor" : "trainer", n, all, processes, clock_now() - t);
     fflush(stdout);
     kill(child, SIGKILL);
     if (supervisor) waitpid(child, NULL, 0);

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { HUGE = 2 << 20, GAP = 4 << 20, BIG = 8 << 20 };
+enum { GAP = 4 << 20, BIG = 8 << 20 };
 
 typedef struct span {
     uintptr_t lo, hi;
@@ -26,17 +26,6 @@ static FILE *open_file(int proc, const char *name)
     FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
     if (fd >= 0 && !f) close(fd);
     return f;
-}
-
-static long huge_kib(int proc)
-{
-    FILE *f = open_file(proc, "self/smaps_rollup");
-    char line[512];
-    long v = 0;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "AnonHugePages: %ld", &v) == 1) break;
-    if (f) fclose(f);
-    return v;
 }
 
 /* All mappings in order; malloc'ed. What is below the heap is the program, what is above the lowest library but not a
@@ -69,23 +58,15 @@ static int read_maps(int proc, map **out)
     return n;
 }
 
-/* Neighbours to take become one span; its ends go outwards to a huge page's where nothing else lies. */
+/* Neighbours to take become one span. */
 static int find_spans(const map *m, int n, span *out, int max)
 {
     int k = 0;
-    for (int i = 0; i < n && k < max;) {
-        if (!m[i].take) {
-            i++;
-            continue;
-        }
+    for (int i = 0; i < n && k < max; i++) {
+        if (!m[i].take) continue;
         int first = i;
         while (i + 1 < n && m[i + 1].take && m[i + 1].at.lo - m[i].at.hi <= GAP) i++;
-        span s = {m[first].at.lo, m[i].at.hi};
-        uintptr_t low = s.lo & ~(uintptr_t)(HUGE - 1), high = (s.hi + HUGE - 1) & ~(uintptr_t)(HUGE - 1);
-        if (first > 0 && m[first - 1].at.hi <= low) s.lo = low;
-        if (i + 1 < n && m[i + 1].at.lo >= high) s.hi = high;
-        i++;
-        if (i - first > 4 && s.hi - s.lo >= HUGE) out[k++] = s;
+        if (i - first > 3) out[k++] = (span){m[first].at.lo, m[i].at.hi};
     }
     return k;
 }
@@ -105,34 +86,29 @@ static bool copy_span(int mem, const map *m, int n, span s, char *to)
 
 void pack_libraries(int proc)
 {
-    enum { SPANS = 64, RWX = PROT_READ | PROT_WRITE | PROT_EXEC };
+    enum { SPANS = 64, RWX = PROT_READ | PROT_WRITE | PROT_EXEC, ASIDE = MAP_PRIVATE | MAP_NORESERVE };
     map *m = NULL;
     span s[SPANS];
+    size_t total = 0;
     int n = read_maps(proc, &m), k = find_spans(m, n, s, SPANS);
-    size_t total = HUGE;
-    for (int i = 0; i < k; i++) total += (s[i].hi - s[i].lo + 2 * HUGE - 1) & ~(size_t)(HUGE - 1);
-    int mem = k ? openat(proc, "self/mem", O_RDONLY | O_CLOEXEC) : -1;
-    char *clear = mem < 0 ? NULL : (char *)(s[0].lo - total - 64 * (size_t)HUGE); /* of where the copies will lie */
-    char *area = mem < 0 ? MAP_FAILED : mmap(clear, total, RWX, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (area != MAP_FAILED) {
-        long before = huge_kib(proc), could = 0;
-        bool ok = area == clear && madvise(area, total, MADV_HUGEPAGE) == 0;
-        char *at = area, *to[SPANS];
-        for (int i = 0; ok && i < k; i++) {
-            at += (s[i].lo - (uintptr_t)at) & (HUGE - 1);
-            to[i] = at;
-            at += s[i].hi - s[i].lo;
-            ok = copy_span(mem, m, n, s[i], to[i]);
-            could += (long)((s[i].hi - s[i].lo) / HUGE);
-        }
-        ok = ok && huge_kib(proc) - before >= could * (HUGE >> 10) / 2;
-        /* One step each: what lay there is gone and the copy is in its place. */
-        for (int i = 0; ok && i < k; i++) {
-            size_t len = s[i].hi - s[i].lo;
-            if (mremap(to[i], len, len, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)s[i].lo) == MAP_FAILED) _exit(1);
-        }
-        munmap(area, total);
+    for (int i = 0; i < k; i++) total += s[i].hi - s[i].lo;
+    int mem = k ? openat(proc, "self/mem", O_RDONLY | O_CLOEXEC) : -1, file = memfd_create("libraries", MFD_CLOEXEC);
+    bool ok = mem >= 0 && file >= 0 && ftruncate(file, (off_t)total) == 0;
+    char *copy = ok ? mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0) : MAP_FAILED;
+    char *trial = ok ? mmap(NULL, total, RWX, ASIDE, file, 0) : MAP_FAILED; /* not everywhere allowed */
+    ok = copy != MAP_FAILED && trial != MAP_FAILED;
+    char *at = copy;
+    for (int i = 0; ok && i < k; at += s[i].hi - s[i].lo, i++) ok = copy_span(mem, m, n, s[i], at);
+    /* One step each: what lay there is gone and the copy is in its place. */
+    off_t offset = 0;
+    for (int i = 0; ok && i < k; i++) {
+        size_t len = s[i].hi - s[i].lo;
+        if (mmap((void *)s[i].lo, len, RWX, ASIDE | MAP_FIXED, file, offset) == MAP_FAILED) _exit(1);
+        offset += (off_t)len;
     }
+    if (copy != MAP_FAILED) munmap(copy, total);
+    if (trial != MAP_FAILED) munmap(trial, total);
+    if (file >= 0) close(file);
     if (mem >= 0) close(mem);
     free(m);
 }

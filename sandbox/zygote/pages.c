@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, RANGES = 512, POPULATE_READ = 22, POPULATE_WRITE = 23 }; /* madvise; Linux 5.14 */
+enum { PAGE = 4096, RANGES = 1024, POPULATE_READ = 22, POPULATE_WRITE = 23 }; /* madvise; Linux 5.14 */
 
 typedef struct range {
     uintptr_t lo;
