@@ -141,10 +141,10 @@ static _Noreturn void park(const jail *j, wire_run *run, int has_input)
     int side = 0;
     for (;;) {
         ssize_t n = hear(FD_CHANNEL + side, run, WIRE_MSG_MAX);
-        bool same = run->h.op == OP_RUN && j->tier >= BOX_T2;
-        bool ahead = run->h.op == OP_AHEAD, fork_it = (ahead || run->h.op == OP_FORK) && j->tier < BOX_T2;
-        if (n < (ssize_t)sizeof run->h || !(same || fork_it)) _exit(n == 0 ? 0 : 74);
-        if (same) {
+        bool in_place = j->tier >= BOX_T2, ahead = run->h.op == OP_AHEAD;
+        bool known = in_place ? run->h.op == OP_RUN : ahead || run->h.op == OP_FORK;
+        if (n < (ssize_t)(in_place ? sizeof *run : sizeof run->h) || !known) _exit(n == 0 ? 0 : 74);
+        if (in_place) {
             turn(run, (size_t)n - sizeof *run, side, NULL, has_input);
             continue;
         }

@@ -285,5 +285,5 @@ void interp_trial(bool first)
 {
     static wire_claim c;
     if (first) (void)interp_open_box(0, -1, &c);
-    interp_run(prelude_trial, strlen(prelude_trial), first ? 1 : 2, -1, &c);
+    interp_run(prelude_trial, strlen(prelude_trial), first ? 1 : 2, memfd_create("box-images", MFD_CLOEXEC), &c);
 }
