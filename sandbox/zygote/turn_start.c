@@ -40,6 +40,13 @@ static pid_t fork_first(runner *r, int input, wire_run *run)
     return pid;
 }
 
+/* Of the turn, in a process that has used some before it. */
+static void limit_cpu(runner *r)
+{
+    r->cpu_before_ms = turn_clock_ms(r->cur);
+    turn_limit_cpu(r->cur, (rlim_t)(r->l->cpu_s + 1e-3 * r->cpu_before_ms + 0.999));
+}
+
 /* The turn runs in the process that waits for it. False: it has died. */
 static bool run_ahead(runner *r)
 {
@@ -52,7 +59,7 @@ static bool run_ahead(runner *r)
     r->ahead = 0;
     r->cur_side = side;
     r->st = first ? WAIT_FIRST : RUNNING;
-    r->cpu_before_ms = turn_clock_ms(r->cur);
+    limit_cpu(r);
     if (!first) kill(-r->cur, SIGCONT);
     return true;
 }
@@ -84,12 +91,11 @@ static void start_same(runner *r)
     r->base = 0;
     r->cur_side = r->base_side;
     r->st = RUNNING;
-    r->cpu_before_ms = turn_clock_ms(r->cur);
+    limit_cpu(r);
     if (anything_said(r)) {
         turn_end_protocol(r);
         return;
     }
-    turn_limit_cpu(r->cur, (rlim_t)(r->l->cpu_s + 1e-3 * r->cpu_before_ms + 0.999));
     kill(-r->cur, SIGCONT);
     if (wire_send(r->side[r->cur_side][0], run, sizeof *run, run + 1, run->h.len, NULL, 0)) turn_end_protocol(r);
 }
@@ -152,7 +158,6 @@ void turn_forked(runner *r)
 {
     r->forking = false;
     kill(-r->base, SIGSTOP);
-    turn_limit_cpu(r->ahead, (rlim_t)(r->l->cpu_s + 0.999));
     if (r->st == IDLE)
         kill(-r->ahead, SIGSTOP); /* nothing of a box runs between its turns */
     else if (!run_ahead(r))
