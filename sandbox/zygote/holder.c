@@ -46,9 +46,13 @@ static void prepare(const jail *j, const box_limits *l, const holder_fds *f)
     setpgid(0, 0);
     signal(SIGALRM, SIG_DFL);
     if (arrange(f) || setrlimit(RLIMIT_CPU, &r)) _exit(72);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    /* SIGCONT wakes whatever is stopped, blocked or not. But sent to a group while one in it forks, it is kept for the
+     * child only if it is not ignored, as it is by default unless it is blocked: after SIGSTOP and SIGCONT within one
+     * fork the child would be stopped for ever (seen on Linux 6.18, kernel/signal.c, __send_signal_locked). */
+    sigset_t cont;
+    sigemptyset(&cont);
+    sigaddset(&cont, SIGCONT);
+    sigprocmask(SIG_SETMASK, &cont, NULL);
     if (jail_holder(j) != ST_OK) {
         dprintf(2, "%s\n", fail_message());
         _exit(73);
