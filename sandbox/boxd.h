@@ -9,7 +9,15 @@
 
 typedef struct boxrec boxrec;
 
-typedef enum jail_state { JAIL_FREE, JAIL_STARTING, JAIL_SPARE, JAIL_PARKED, JAIL_RUNNING, JAIL_RESETTING } jail_state;
+typedef enum jail_state {
+    JAIL_FREE,
+    JAIL_STARTING,
+    JAIL_SPARE,
+    JAIL_PARKED,
+    JAIL_RUNNING,
+    JAIL_RESETTING,
+    JAIL_STATES
+} jail_state;
 
 typedef struct jailrec {
     jail_state state;
@@ -73,7 +81,7 @@ typedef struct boxd {
     cgroup_set cg;
     jailrec *jails;
     int n_jail; /* table size */
-    int n_starting, n_spare, n_resetting, n_ahead, n_parked_ahead;
+    int n_starting, n_spare, n_resetting, n_ahead[JAIL_STATES];
     uint32_t serial;
     boxrec **boxes; /* by id % cap: ids are the client's slot numbers */
     int n_box;

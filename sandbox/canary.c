@@ -72,11 +72,11 @@ static const char attacks[] =
 static const char spin[] = "while True: pass\n";
 static const char too_much[] = "x = bytearray(%lld << 20)\n";
 /* Children deaf to every signal but one; the turn is killed. */
-static const char stubborn[] = "import os, signal\n"
-                               "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
-                               "for i in range(3):\n"
-                               "    if os.fork() == 0: break\n"
-                               "while True: pass\n";
+static const char deaf[] = "import os, signal\n"
+                           "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n"
+                           "for i in range(3):\n"
+                           "    if os.fork() == 0: break\n"
+                           "while True: pass\n";
 static const char survivors[] = "import os\n"
                                 "try: os.kill(-1, 0); e = 'somebody'\n"
                                 "except ProcessLookupError: e = ''\n"
@@ -233,13 +233,13 @@ static bool judge_memory(boxd *b, const wire_result *r, const char *text)
     return true;
 }
 
-static void start_stubborn(boxd *b)
+static void start_deaf(boxd *b)
 {
     fresh_box(b);
-    run(b, stubborn, 0.1);
+    run(b, deaf, 0.1);
 }
 
-static bool judge_stubborn(boxd *b, const wire_result *r, const char *text)
+static bool judge_deaf(boxd *b, const wire_result *r, const char *text)
 {
     char line[96];
     (void)text;
@@ -316,7 +316,7 @@ static const struct step {
     bool (*judge)(boxd *b, const wire_result *r, const char *text); /* false: it has answered the client */
 } steps[] = {
     {BOX_T2, start_attacks, judge_attacks}, {BOX_T2, start_spin, judge_spin},
-    {BOX_T2, start_memory, judge_memory},   {BOX_T1, start_stubborn, judge_stubborn},
+    {BOX_T2, start_memory, judge_memory},   {BOX_T1, start_deaf, judge_deaf},
     {BOX_T1, start_survivors, judge_lines}, {BOX_T1, start_other_box, judge_lines},
     {BOX_T0, start_shared, judge_shared},   {BOX_T0, start_many, judge_ready},
     {BOX_T0, start_too_many, judge_many},

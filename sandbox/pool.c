@@ -31,7 +31,7 @@ void pool_epoll(boxd *b, int fd, int kind, int index, uint32_t serial)
 
 static void not_ahead(boxd *b, jailrec *j)
 {
-    if (j->ahead) (*(j->state == JAIL_PARKED ? &b->n_parked_ahead : &b->n_ahead))--;
+    b->n_ahead[j->state] -= j->ahead;
     j->ahead = false;
 }
 

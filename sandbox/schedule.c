@@ -95,20 +95,20 @@ static void start_turn(boxd *b, boxrec *x)
 static const double AHEAD_S = 0.002;
 static int most_ahead(const boxd *b) { return 16 * b->pool.max_starting; }
 
-static bool tell_ahead(jailrec *j)
+static void tell_ahead(boxd *b, jailrec *j)
 {
     wire_head h = {.op = OP_AHEAD};
     (void)!syscall(SYS_getrandom, &h.nonce, sizeof h.nonce, 0);
-    if (wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0)) return false; /* its channel closed: that is an event too */
+    if (wire_send(j->ctl, &h, sizeof h, NULL, 0, NULL, 0)) return; /* its channel closed: that is an event too */
     j->ahead = true;
-    return true;
+    b->n_ahead[j->state]++;
 }
 
 static double ahead_due(const boxd *b, const jailrec *j)
 {
     const boxrec *x = j->box;
     bool fit = j->state == JAIL_PARKED && !j->ahead && x && x->has_state && !x->dead && !x->canary;
-    bool any = b->zygote_ready && !b->broken && b->tier < BOX_T2 && b->n_parked_ahead < most_ahead(b);
+    bool any = b->zygote_ready && !b->broken && b->tier < BOX_T2 && b->n_ahead[JAIL_PARKED] < most_ahead(b);
     return any && fit ? j->since + AHEAD_S : INFINITY;
 }
 
@@ -118,10 +118,8 @@ static void make_ahead(boxd *b, const tally *t, double now)
     if (b->creating || b->tier >= BOX_T2) return;
     for (int i = 0; i < b->n_jail; i++) {
         jailrec *j = &b->jails[i];
-        if (j->state == JAIL_SPARE && !j->ahead && b->n_ahead < b->pool.spares)
-            b->n_ahead += tell_ahead(j);
-        else if (!b->queue && t->fresh < b->pool.max_starting && ahead_due(b, j) <= now)
-            b->n_parked_ahead += tell_ahead(j);
+        bool spare = j->state == JAIL_SPARE && !j->ahead && b->n_ahead[JAIL_SPARE] < b->pool.spares;
+        if (spare || (!b->queue && t->fresh < b->pool.max_starting && ahead_due(b, j) <= now)) tell_ahead(b, j);
     }
 }
 

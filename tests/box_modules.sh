@@ -6,7 +6,7 @@ exe=$(realpath "${1:?build directory}")/codedance
 python=/usr/bin/python3
 [ -x "$exe" ] || { echo "SKIP: $exe is not built"; exit 77; }
 $python -c 'import numpy, PIL' 2>/dev/null || { echo "SKIP: no python3 with numpy and PIL"; exit 77; }
-dir=$(realpath "$(mktemp -d "$1/box_modules.XXXXXX")") || exit 2
+dir=$(realpath "$(mktemp -d -p "$1")") || exit 2
 trap 'rm -rf "$dir"' EXIT
 $python -m venv --without-pip "$dir/bare" 2>"$dir/log" || { echo "SKIP: no venv: $(tail -n 1 "$dir/log")"; exit 77; }
 $python -c "from PIL import Image; Image.new('RGB', (40, 30), (7, 8, 9)).save('$dir/a.png')"

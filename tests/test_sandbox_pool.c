@@ -100,6 +100,57 @@ static void a_closed_pool_leaves_nothing(void **s)
     assert_int_equal(box_pool_create(&pool, &o), ST_OK);
 }
 
+/* How many of these the others lack. */
+static int new_ones(const procs *these, const procs *others)
+{
+    int n = 0;
+    for (int i = 0; i < these->n; i++) {
+        bool known = false;
+        for (int k = 0; k < others->n; k++) known |= these->p[i].pid == others->p[k].pid;
+        n += !known;
+    }
+    return n;
+}
+
+static void end_turn(box *b)
+{
+    box *done;
+    box_result r;
+    assert_int_equal(box_poll(pool, &done, 1, 10000), 1);
+    box_result_take(b, &r);
+    assert_int_equal(r.verdict, BOX_OK);
+    box_result_free(&r);
+}
+
+static void a_turn_is_forked_while_the_model_writes(void **s)
+{
+    (void)s;
+    static const char rest[] = "import time\ntime.sleep(0.4)";
+    static procs first, parked, second;
+    if (box_pool_tier(pool) >= BOX_T2) skip(); /* where no state can be forked */
+    box_pool_destroy(pool);
+    box_opts o = test_box_opts();
+    o.spares = 0; /* no other process is made meanwhile */
+    assert_int_equal(box_pool_create(&pool, &o), ST_OK);
+    pid_t boxd = procs_role(getpid(), "@boxd", 0);
+    box *b = start_box(rest), *done;
+    assert_int_equal(box_poll(pool, &done, 1, 200), 0);
+    procs_below(boxd, &first);
+    end_turn(b);
+    for (double until = clock_now() + 5; clock_now() < until && !new_ones(&parked, &first); usleep(10000))
+        procs_below(boxd, &parked);
+    assert_int_equal(new_ones(&parked, &first), 1);
+    assert_int_equal(box_submit(b, rest, sizeof rest - 1), ST_OK);
+    assert_int_equal(box_poll(pool, &done, 1, 200), 0);
+    procs_below(boxd, &second);
+    assert_int_equal(new_ones(&second, &parked), 0); /* it runs in that one */
+    end_turn(b);
+    box_close(b);
+    box_pool_destroy(pool);
+    o = test_box_opts();
+    assert_int_equal(box_pool_create(&pool, &o), ST_OK);
+}
+
 /* ---- killed in the middle ---- */
 
 static int count_lines(const char *command)
@@ -289,6 +340,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_client_of_a_stopped_supervisor_dies),
         cmocka_unit_test(all_are_killed_and_the_next_one_sweeps),
         cmocka_unit_test(a_closed_pool_leaves_nothing),
+        cmocka_unit_test(a_turn_is_forked_while_the_model_writes),
         cmocka_unit_test(a_lost_zygote_program_is_named),
     };
     rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,11 +3,12 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "sandbox/zygote/maps.h"
 
 enum { GAP = 4 << 20, BIG = 8 << 20 };
 
@@ -20,38 +21,28 @@ typedef struct map {
     bool take, readable;
 } map;
 
-static FILE *open_file(int proc, const char *name)
-{
-    int fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-    if (fd >= 0 && !f) close(fd);
-    return f;
-}
-
 /* All mappings in order; malloc'ed. What is below the heap is the program, what is above the lowest library but not a
  * library belongs to one: its zeroed data, or a block of malloc's own. */
 static int read_maps(int proc, map **out)
 {
-    FILE *f = open_file(proc, "self/maps");
-    char line[4400];
+    FILE *f = maps_open(proc);
+    mapping at;
     int n = 0, cap = 0;
     bool above_heap = false;
     map *m = NULL;
-    while (f && fgets(line, sizeof line, f)) {
-        uintptr_t lo, hi;
-        char flags[8], name[4200] = "";
-        if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %4199s", &lo, &hi, flags, name) < 3) continue;
+    while (maps_next(f, &at)) {
         if (n == cap) {
             map *more = realloc(m, sizeof *m * (size_t)(cap = cap ? 2 * cap : 512));
             if (!more) break;
             m = more;
         }
-        const char *base = strrchr(name, '/');
-        base = base ? base + 1 : name;
+        const char *base = strrchr(at.name, '/');
+        base = base ? base + 1 : at.name;
         bool own = !strncmp(base, "ld-linux", 8) || !strncmp(base, "libc.", 5) || !strncmp(base, "libc-", 5) ||
-                   !strncmp(base, "codedance-", 10) || name[0] == '[';
-        m[n++] = (map){{lo, hi}, above_heap && !own && flags[3] == 'p' && hi - lo < BIG, flags[0] == 'r'};
-        above_heap |= !strcmp(name, "[heap]");
+                   !strncmp(base, "codedance-", 10) || at.name[0] == '[';
+        bool take = above_heap && !own && at.flags[3] == 'p' && at.hi - at.lo < BIG;
+        m[n++] = (map){{at.lo, at.hi}, take, at.flags[0] == 'r'};
+        above_heap |= !strcmp(at.name, "[heap]");
     }
     if (f) fclose(f);
     *out = m;

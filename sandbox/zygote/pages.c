@@ -2,15 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, RANGES = 1024, POPULATE_READ = 22, POPULATE_WRITE = 23 }; /* madvise; Linux 5.14 */
+#include "sandbox/zygote/maps.h"
+
+enum { RANGES = 1024, POPULATE_READ = 22, POPULATE_WRITE = 23 }; /* madvise; Linux 5.14 */
 
 typedef struct range {
     uintptr_t lo;
@@ -28,33 +26,31 @@ static ranges known;
 /* Flags of a page in /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
 static const uint64_t PRESENT = 1ull << 63, OF_FILE = 1ull << 61, EXCLUSIVE = 1ull << 56;
 
-static void add(ranges *r, uintptr_t page, bool own)
+static void add(ranges *r, uintptr_t at, size_t page, bool own)
 {
     range *last = r->n ? &r->at[r->n - 1] : NULL;
-    if (last && last->own == own && last->lo + last->len == page)
-        last->len += PAGE;
+    if (last && last->own == own && last->lo + last->len == at)
+        last->len += page;
     else if (r->n < RANGES)
-        r->at[r->n++] = (range){page, PAGE, own};
+        r->at[r->n++] = (range){at, page, own};
 }
 
 /* What this fork does not share with its parent, and what it has mapped of files. */
 static void look(int proc, ranges *r)
 {
-    static uint64_t entry[512];
-    int pagemap = openat(proc, "self/pagemap", O_RDONLY | O_CLOEXEC),
-        fd = openat(proc, "self/maps", O_RDONLY | O_CLOEXEC);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-    char line[4400];
-    while (pagemap >= 0 && f && fgets(line, sizeof line, f)) {
-        uintptr_t lo, hi;
-        char flags[8];
-        if (sscanf(line, "%lx-%lx %7s", &lo, &hi, flags) < 3 || flags[0] != 'r' || flags[3] != 'p') continue;
-        for (uintptr_t at = lo, end; at < hi; at = end) {
-            end = hi - at < sizeof entry / sizeof *entry * PAGE ? hi : at + sizeof entry / sizeof *entry * PAGE;
-            size_t n = (end - at) / PAGE * sizeof *entry;
-            if (pread(pagemap, entry, n, (off_t)(at / PAGE * sizeof *entry)) != (ssize_t)n) break;
-            for (uint64_t *e = entry; at < end; e++, at += PAGE)
-                if (*e & PRESENT && *e & (EXCLUSIVE | OF_FILE)) add(r, at, !(*e & OF_FILE));
+    enum { MANY = 512 };
+    static uint64_t entry[MANY];
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int pagemap = openat(proc, "self/pagemap", O_RDONLY | O_CLOEXEC);
+    FILE *f = maps_open(proc);
+    mapping m;
+    while (pagemap >= 0 && maps_next(f, &m)) {
+        if (m.flags[0] != 'r' || m.flags[3] != 'p') continue;
+        for (uintptr_t at = m.lo; at < m.hi;) {
+            size_t left = (m.hi - at) / page, n = left < MANY ? left : MANY, bytes = n * sizeof *entry;
+            if (pread(pagemap, entry, bytes, (off_t)(at / page * sizeof *entry)) != (ssize_t)bytes) break;
+            for (size_t i = 0; i < n; i++, at += page)
+                if (entry[i] & PRESENT && entry[i] & (EXCLUSIVE | OF_FILE)) add(r, at, page, !(entry[i] & OF_FILE));
         }
     }
     if (f) fclose(f);
