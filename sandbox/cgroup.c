@@ -236,12 +236,28 @@ void cgroup_undo(cgroup_set *s)
     s->mem = s->pids = s->cpu = -1;
 }
 
+/* Boxes share the processors box by box, however many processes each has; all of them together weigh as much as one
+ * task on every processor, so that neither they nor what runs beside them starve. (Where the kernel groups tasks by
+ * session, as on desktops, a box had that already; in containers it had not.) Nothing is promised by it. */
+static void share_processors(const char *dir, int version)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    if (n < 1) n = 1;
+    if (version == 1)
+        write_number(dir, "cpu.shares", 1024 * (n < 256 ? n : 256)); /* 256, 100: the kernel's most */
+    else if (!write_file(dir, "cgroup.subtree_control", "+cpu"))
+        write_number(dir, "cpu.weight", 100 * (n < 100 ? n : 100));
+}
+
 static bool try_v1(cgroup_set *s, unsigned owner)
 {
     s->mem = add_dir(s, "memory", owner);
     s->pids = add_dir(s, "pids", owner);
     if (s->mem < 0 || s->pids < 0) return false;
     s->cpu = add_dir(s, "cpuacct", owner);
+    int share = add_dir(s, "cpu", owner); /* often the same hierarchy: then it is made already */
+    if (share < 0) share = s->cpu;
+    if (share >= 0) share_processors(s->dir[share], 1);
     s->version = 1;
     return true;
 }
@@ -250,6 +266,7 @@ static bool try_v2(cgroup_set *s, unsigned owner)
 {
     int i = add_dir(s, "", owner);
     if (i < 0 || write_file(s->dir[i], "cgroup.subtree_control", "+memory +pids")) return false;
+    share_processors(s->dir[i], 2);
     s->mem = s->pids = s->cpu = i;
     s->version = 2;
     return true;

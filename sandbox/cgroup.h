@@ -1,6 +1,6 @@
-/* Control groups for boxes, where this machine lends any: v1 (memory, pids, cpuacct hierarchies), v2 (one), or none.
- * Slots are made once and used again; a jail joins its slot itself while it starts, because joining sleeps several
- * milliseconds on an idle machine (RCU grace period) and must not hold up anybody else. */
+/* Control groups for boxes, where this machine lends any: v1 (memory, pids, cpuacct, cpu hierarchies), v2 (one), or
+ * none. Slots are made once and used again; a jail joins its slot itself while it starts, because joining sleeps
+ * several milliseconds on an idle machine (RCU grace period) and must not hold up anybody else. */
 #ifndef SANDBOX_CGROUP_H
 #define SANDBOX_CGROUP_H
 
@@ -9,7 +9,7 @@
 
 #include "sandbox/box.h"
 
-enum { CGROUP_FILES = 3 };
+enum { CGROUP_FILES = 4 };
 
 typedef struct cgroup_set {
     int version;                 /* 0 none, 1, 2 */

@@ -15,7 +15,7 @@
 enum {
     WIRE_CODE_MAX = 256 << 10, /* one message must fit the default socket buffer (wmem_max 208 KiB, doubled) */
     WIRE_MSG_MAX = 320 << 10,
-    WIRE_FDS = 6,
+    WIRE_FDS = 7, /* of a box that starts: its three, and the control groups to join */
     WIRE_IMAGES = 16,
     WIRE_IMAGE_BYTES = 64 << 20, /* size of a box's image memfd; sparse until used */
     WIRE_MESSAGE_MAX = 2048,

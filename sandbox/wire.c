@@ -19,6 +19,7 @@ int wire_send(int fd, void *msg, size_t n, const void *body, size_t n_body, cons
         char buf[CMSG_SPACE(WIRE_FDS * sizeof(int))];
         struct cmsghdr align;
     } ctl;
+    CHECK(n_fd <= WIRE_FDS);
     if (n_fd > 0) {
         memset(&ctl, 0, sizeof ctl);
         m.msg_control = ctl.buf;

@@ -26,6 +26,39 @@ static void many_live_boxes_leave_nothing(void **s)
     assert_true(bench_load(&o, LIVE, false));
 }
 
+static int lines_of(const char *command)
+{
+    FILE *f = popen(command, "re"); // NOLINT(cert-env33-c)
+    int n = -1;
+    if (!f || fscanf(f, "%d", &n) != 1) n = -1;
+    if (f) pclose(f);
+    return n;
+}
+
+/* Otherwise a box with a hundred processes has a hundred times the processors of one with one. */
+static void a_box_has_its_own_share_of_the_processors(void **state)
+{
+    (void)state;
+    box_opts o = test_box_opts();
+    box_pool *p = NULL;
+    box *b = NULL, *done;
+    box_result r;
+    assert_int_equal(box_pool_create(&p, &o), ST_OK);
+    assert_int_equal(box_open(p, 1, NULL, &b), ST_OK);
+    assert_int_equal(box_submit(b, "1", 1), ST_OK);
+    while (box_poll(p, &done, 1, 100) == 0) continue;
+    box_result_take(b, &r);
+    /* All boxes' groups of a hierarchy with the cpu controller, and the processes in them. */
+    bool lent = lines_of("ls -d /sys/fs/cgroup/cpu/box.* /sys/fs/cgroup/cpu,cpuacct/box.* 2>/dev/null | wc -l") > 0;
+    int members = lines_of("grep -lE '[:,]cpu[:,].*/box[.][0-9]+/slot[0-9]+$' /proc/[0-9]*/cgroup 2>/dev/null | wc -l");
+    bool groups = r.tier == BOX_T0;
+    box_result_free(&r);
+    box_close(b);
+    box_pool_destroy(p);
+    if (!groups || !lent) skip();
+    assert_true(members >= 2); /* its runner and the holder of its state */
+}
+
 /* Far more turns than processors: waiting is told apart from running, nobody runs out of time because of the others,
  * and short turns do not stand behind the long ones. */
 static void waiting_is_not_running(void **state)
@@ -141,8 +174,8 @@ int main(int argc, char **argv)
         return 77;
     }
     box_pool_destroy(pool);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(waiting_is_not_running),
-                                       cmocka_unit_test(made_ahead_or_not_is_the_same),
-                                       cmocka_unit_test(many_live_boxes_leave_nothing)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_box_has_its_own_share_of_the_processors), cmocka_unit_test(waiting_is_not_running),
+        cmocka_unit_test(made_ahead_or_not_is_the_same), cmocka_unit_test(many_live_boxes_leave_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
