@@ -235,7 +235,8 @@ static int step(bool hostile, bool honest_on, bool quiet)
     }
     for (int i = 0; i < HONEST; i++) busy += s.honest[i].busy;
     /* box_poll waits only for turns under way. A client that spins between them keeps a processor awake, and the quiet
-     * minutes would be measured with one client, those beside hostile code, where turns never end, with another. */
+     * minutes would be measured with one client, those beside hostile code, where some turn is always under way, with
+     * another. */
     if (busy == waiting) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     return busy;
 }

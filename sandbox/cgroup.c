@@ -237,16 +237,18 @@ void cgroup_undo(cgroup_set *s)
 }
 
 /* Boxes share the processors box by box, however many processes each has; all of them together weigh as much as one
- * task on every processor, so that neither they nor what runs beside them starve. (Where the kernel groups tasks by
- * session, as on desktops, a box had that already; in containers it had not.) Nothing is promised by it. */
+ * task on every processor, so that neither they nor what runs beside them starve. Where the kernel groups tasks by
+ * session, as on desktops, a box had that already; in a container's group it had not. No tier depends on it: it is done
+ * where it can be. */
 static void share_processors(const char *dir, int version)
 {
+    enum { MOST = 100 }; /* what cpu.weight takes, in tasks */
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    if (n < 1) n = 1;
+    n = n < 1 ? 1 : n > MOST ? MOST : n;
     if (version == 1)
-        write_number(dir, "cpu.shares", 1024 * (n < 256 ? n : 256)); /* 256, 100: the kernel's most */
+        write_number(dir, "cpu.shares", 1024 * n);
     else if (!write_file(dir, "cgroup.subtree_control", "+cpu"))
-        write_number(dir, "cpu.weight", 100 * (n < 100 ? n : 100));
+        write_number(dir, "cpu.weight", 100 * n);
 }
 
 static bool try_v1(cgroup_set *s, unsigned owner)
